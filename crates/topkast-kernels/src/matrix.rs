@@ -1,0 +1,129 @@
+//! A feature-major matrix of activations, `[features × positions]`.
+
+use crate::buffer::{Buffer, LINE};
+
+/// Activations or their gradients, one contiguous row a feature, one column a *position* (sample, token, pixel).
+///
+/// Rows start on 64-byte boundaries: the distance between them, [`stride`](Self::stride), is `positions` rounded up
+/// to a multiple of 16. **The padding at the end of each row is always zero**; kernels rely on that (a sum over a
+/// row may run over its padding) and keep it so, which is why no public method hands it out mutably.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix {
+    data: Buffer,
+    features: usize,
+    positions: usize,
+    stride: usize,
+}
+
+impl Matrix {
+    /// A matrix of zeros.
+    ///
+    /// # Panics
+    /// If `features × positions`, rounded up, overflows `usize`.
+    pub fn zeros(features: usize, positions: usize) -> Self {
+        let mut matrix = Self::default();
+        matrix.reset(features, positions);
+        matrix
+    }
+
+    /// A matrix from values listed row by row.
+    ///
+    /// # Panics
+    /// If `values.len() != features × positions`.
+    pub fn from_rows(features: usize, positions: usize, values: &[f32]) -> Self {
+        assert_eq!(values.len(), features * positions, "values must fill the matrix");
+        let mut matrix = Self::zeros(features, positions);
+        for feature in 0..features {
+            matrix.row_mut(feature).copy_from_slice(&values[feature * positions..][..positions]);
+        }
+        matrix
+    }
+
+    /// Gives the matrix another shape and sets it to zero, reusing its storage where it suffices.
+    ///
+    /// # Panics
+    /// If `features × positions`, rounded up, overflows `usize`.
+    pub fn reset(&mut self, features: usize, positions: usize) {
+        self.stride = positions.next_multiple_of(LINE);
+        self.features = features;
+        self.positions = positions;
+        self.data.reset(features.checked_mul(self.stride).expect("matrix size overflows"));
+    }
+
+    /// As [`reset`](Self::reset), but leaves the elements as they are when the shape is the same already: for
+    /// outputs that a kernel overwrites whole.
+    pub fn ensure(&mut self, features: usize, positions: usize) {
+        if (self.features, self.positions) != (features, positions) {
+            self.reset(features, positions);
+        }
+    }
+
+    /// Number of rows.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Number of columns, without padding.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Distance between the starts of neighbouring rows, in floats: a multiple of 16.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The values of one feature, `positions` long.
+    pub fn row(&self, feature: usize) -> &[f32] {
+        &self.data[feature * self.stride..][..self.positions]
+    }
+
+    /// The values of one feature, `positions` long.
+    pub fn row_mut(&mut self, feature: usize) -> &mut [f32] {
+        &mut self.data[feature * self.stride..][..self.positions]
+    }
+
+    /// One element.
+    pub fn get(&self, feature: usize, position: usize) -> f32 {
+        self.row(feature)[position]
+    }
+
+    /// All rows with their padding, `features × stride` long.
+    pub fn padded(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// All rows with their padding. Writers must leave the padding zero.
+    pub(crate) fn padded_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// Bytes of storage held.
+    pub fn capacity_bytes(&self) -> usize {
+        self.data.capacity_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_aligned_and_padding_is_zero() {
+        for positions in [0, 1, 15, 16, 17, 33] {
+            let mut matrix = Matrix::zeros(3, positions);
+            for feature in 0..3 {
+                matrix.row_mut(feature).fill(1.0);
+                assert_eq!(matrix.row(feature).as_ptr().align_offset(64), 0);
+            }
+            assert_eq!(matrix.padded().iter().sum::<f32>(), 3.0 * positions as f32);
+        }
+    }
+
+    #[test]
+    fn another_shape_starts_from_zero() {
+        let mut matrix = Matrix::from_rows(1, 20, &[1.0; 20]);
+        matrix.ensure(2, 3);
+        assert_eq!(matrix, Matrix::zeros(2, 3));
+    }
+}

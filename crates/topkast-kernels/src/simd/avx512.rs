@@ -1,0 +1,110 @@
+//! AVX-512: 16 floats a vector, 32 registers.
+//!
+//! SAFETY, for every block here: an [`Avx512`] is made only where its features were detected, and that is all the
+//! value-to-value intrinsics ask for. Gain: these instructions are the kernels' speed.
+
+use super::{GROUP, Simd};
+use std::arch::x86_64::*;
+
+/// Proof that the machine has AVX-512 (F, BW, DQ, VL), AVX2 and FMA.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// Asks the machine.
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        has.then_some(Self(()))
+    }
+}
+
+macro_rules! lanewise {
+    ($($name:ident($($argument:ident),+) = $intrinsic:ident;)+) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: __m512),+) -> __m512 {
+            // SAFETY: see the module.
+            unsafe { $intrinsic($($argument),+) }
+        }
+    )+};
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+    const LANES: usize = 16;
+    const PANEL: usize = 8;
+
+    lanewise! {
+        add(a, b) = _mm512_add_ps;
+        sub(a, b) = _mm512_sub_ps;
+        mul(a, b) = _mm512_mul_ps;
+        div(a, b) = _mm512_div_ps;
+        mul_add(a, b, c) = _mm512_fmadd_ps;
+        max(a, b) = _mm512_max_ps;
+        min(a, b) = _mm512_min_ps;
+        scale(v, n) = _mm512_scalef_ps;
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: see the module.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: see the module; the caller vouches for the pointer.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m512) {
+        // SAFETY: see the module; the caller vouches for the pointer.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn select_greater(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        // SAFETY: see the module.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
+    }
+
+    #[inline(always)]
+    fn round(self, v: __m512) -> __m512 {
+        // SAFETY: see the module.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+    }
+
+    #[inline(always)]
+    fn keep_first(self, v: __m512, count: usize) -> __m512 {
+        let mask = if count >= 16 { u16::MAX } else { (1 << count) - 1 };
+        // SAFETY: see the module.
+        unsafe { _mm512_maskz_mov_ps(mask, v) }
+    }
+
+    #[inline(always)]
+    fn sums(self, [a, b, c, d, e, f, g, h]: [__m512; GROUP]) -> [f32; GROUP] {
+        let mut out = [0.0; GROUP];
+        // SAFETY: see the module; `out` holds the eight floats stored.
+        unsafe {
+            // Each 128-bit lane of `low` becomes its share of the sums of a, b, c, d; `high` that of e, f, g, h.
+            let pair = |x, y| _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
+            let quad = |x, y| _mm512_add_ps(_mm512_shuffle_ps::<0x44>(x, y), _mm512_shuffle_ps::<0xEE>(x, y));
+            let low = quad(pair(a, b), pair(c, d));
+            let high = quad(pair(e, f), pair(g, h));
+            // Then the lanes are added: 0 + 2 and 1 + 3, then these two.
+            let halves = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0x44>(low, high),
+                _mm512_shuffle_f32x4::<0xEE>(low, high),
+            );
+            let whole = _mm512_add_ps(halves, _mm512_shuffle_f32x4::<0xB1>(halves, halves));
+            let sums = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0x08>(whole, whole));
+            _mm256_storeu_ps(out.as_mut_ptr(), sums);
+        }
+        out
+    }
+}

@@ -1,0 +1,136 @@
+//! The vector operations the kernels are written in, and their shells per instruction set.
+//!
+//! A value of a [`Simd`] type is proof that the machine has the instruction set: [`Avx512`] and [`Avx2`] are made only
+//! by their `new`, which asks. So the arithmetic is safe to call, and only loads and stores, which take raw pointers,
+//! are not.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use portable::Portable;
+
+/// How many vectors [`Simd::sums`] reduces at once: enough accumulators to hide the latency of a fused multiply-add,
+/// few enough to stay in the 16 registers of AVX2.
+pub const GROUP: usize = 8;
+
+/// Vectors of `f32` of one instruction set.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`LANES`](Self::LANES) floats.
+    type Vector: Copy;
+    /// Floats in a vector: divides 16, so that every padded row is a whole number of vectors.
+    const LANES: usize;
+    /// Vectors of accumulators that stay in registers beside the operands: the widest panel of positions, in vectors,
+    /// that a sparse product works on at once.
+    const PANEL: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::Vector;
+    /// Reads `LANES` floats.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `LANES` floats; no alignment is needed.
+    unsafe fn load(self, from: *const f32) -> Self::Vector;
+    /// Writes `LANES` floats.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `LANES` floats; no alignment is needed.
+    unsafe fn store(self, to: *mut f32, v: Self::Vector);
+    /// `a + b`.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a − b`.
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a × b`.
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a ÷ b`.
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a × b + c`, rounded once where the instruction set fuses it, twice in the portable one.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The larger of `a` and `b`; `b` where either is NaN.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The smaller of `a` and `b`; `b` where either is NaN.
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `yes` where `a > b`, else `no` (also where either is NaN).
+    fn select_greater(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        yes: Self::Vector,
+        no: Self::Vector,
+    ) -> Self::Vector;
+    /// `v` rounded to the nearest integer, ties to even.
+    fn round(self, v: Self::Vector) -> Self::Vector;
+    /// `v × 2ⁿ` for integral `n` in −126…127.
+    fn scale(self, v: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// The first `count` lanes of `v`, zero in the others.
+    fn keep_first(self, v: Self::Vector, count: usize) -> Self::Vector;
+    /// The sum of the lanes of each vector. Each is added in the same tree, whatever its place in the group.
+    fn sums(self, vectors: [Self::Vector; GROUP]) -> [f32; GROUP];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, Kernel};
+
+    struct Check;
+
+    impl Kernel for Check {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let ramp: Vec<f32> = (0..16).map(|i| i as f32 - 4.5).collect();
+            let other: Vec<f32> = (0..16).map(|i| (i * 7 % 16) as f32 * 0.3 - 2.0).collect();
+            // SAFETY: both hold 16 floats and LANES divides 16.
+            let (a, b) = unsafe { (s.load(ramp.as_ptr()), s.load(other.as_ptr())) };
+            let read = |v: S::Vector| {
+                let mut out = vec![0.0; S::LANES];
+                // SAFETY: `out` holds LANES floats.
+                unsafe { s.store(out.as_mut_ptr(), v) };
+                out
+            };
+            let lanes = |v: S::Vector, expected: &dyn Fn(f32, f32) -> f32| {
+                for (lane, got) in read(v).into_iter().enumerate() {
+                    let want = expected(ramp[lane], other[lane]);
+                    assert!((got - want).abs() <= 1e-6 * want.abs(), "lane {lane}: {got} against {want}");
+                }
+            };
+            assert_eq!(16 % S::LANES, 0);
+            lanes(s.splat(3.5), &|_, _| 3.5);
+            lanes(s.add(a, b), &|a, b| a + b);
+            lanes(s.sub(a, b), &|a, b| a - b);
+            lanes(s.mul(a, b), &|a, b| a * b);
+            lanes(s.div(a, b), &|a, b| a / b);
+            lanes(s.mul_add(a, b, a), &|a, b| a.mul_add(b, a));
+            lanes(s.max(a, b), &f32::max);
+            lanes(s.min(a, b), &f32::min);
+            lanes(s.select_greater(a, b, a, s.splat(7.0)), &|a, b| if a > b { a } else { 7.0 });
+            lanes(s.round(a), &|a, _| a.round_ties_even());
+            lanes(s.scale(b, s.round(a)), &|a, b| b * a.round_ties_even().exp2());
+            lanes(s.max(s.splat(f32::NAN), a), &|a, _| a);
+            lanes(s.min(s.splat(f32::NAN), a), &|a, _| a);
+            lanes(s.select_greater(s.splat(f32::NAN), a, a, b), &|_, b| b);
+            for count in 0..=S::LANES {
+                let kept = read(s.keep_first(s.splat(f32::NAN), count));
+                assert!(kept[..count].iter().all(|x| x.is_nan()));
+                assert!(kept[count..].iter().all(|&x| x == 0.0));
+            }
+            let group: [S::Vector; GROUP] = std::array::from_fn(|i| s.add(a, s.splat(i as f32)));
+            for (i, sum) in s.sums(group).into_iter().enumerate() {
+                assert_eq!(sum, read(group[i]).iter().sum::<f32>());
+            }
+        }
+    }
+
+    #[test]
+    fn every_isa_computes_what_scalars_do() {
+        Isa::available().into_iter().for_each(|isa| isa.run(Check));
+    }
+}

@@ -1,0 +1,98 @@
+//! Vectors as arrays, for any machine; the compiler maps them to whatever it has.
+
+use super::{GROUP, Simd};
+
+/// The instruction set that every machine has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Portable;
+
+type V = [f32; 8];
+
+#[inline(always)]
+fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+    std::array::from_fn(|lane| f(a[lane], b[lane]))
+}
+
+impl Simd for Portable {
+    type Vector = V;
+    const LANES: usize = 8;
+    const PANEL: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        [x; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> V {
+        // SAFETY: the caller vouches for `LANES` floats; an array of them needs no more than their alignment.
+        unsafe { from.cast::<V>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: V) {
+        // SAFETY: as in `load`.
+        unsafe { to.cast::<V>().write(v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: V, b: V, c: V) -> V {
+        // Not `f32::mul_add`: without the instruction that is a library call.
+        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn select_greater(self, a: V, b: V, yes: V, no: V) -> V {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { yes[lane] } else { no[lane] })
+    }
+
+    #[inline(always)]
+    fn round(self, v: V) -> V {
+        v.map(f32::round_ties_even)
+    }
+
+    #[inline(always)]
+    fn scale(self, v: V, n: V) -> V {
+        zip(v, n, |v, n| v * f32::from_bits((((n as i32) + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn keep_first(self, v: V, count: usize) -> V {
+        std::array::from_fn(|lane| if lane < count { v[lane] } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: [V; GROUP]) -> [f32; GROUP] {
+        vectors.map(|v| ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])))
+    }
+}
