@@ -19,4 +19,4 @@ pub mod simd;
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
 pub use isa::{Isa, IsaError, Kernel};
-pub use matrix::Matrix;
+pub use matrix::{Matrix, RowsMut};

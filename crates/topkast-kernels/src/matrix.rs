@@ -1,5 +1,7 @@
 //! A feature-major matrix of activations, `[features × positions]`.
 
+use rayon::prelude::*;
+
 use crate::buffer::{Buffer, LINE};
 
 /// Activations or their gradients, one contiguous row a feature, one column a *position* (sample, token, pixel).
@@ -83,6 +85,18 @@ impl Matrix {
         &mut self.data[feature * self.stride..][..self.positions]
     }
 
+    /// The rows in blocks of `features` neighbours, the last of which may have fewer, for rayon to share out. A
+    /// matrix without positions yields none.
+    ///
+    /// # Panics
+    /// If `features` is zero.
+    pub fn par_row_blocks_mut(&mut self, features: usize) -> impl IndexedParallelIterator<Item = RowsMut<'_>> {
+        // The stride is zero only where there is no data to cut.
+        let (positions, stride) = (self.positions, self.stride.max(LINE));
+        let rows = move |data| RowsMut { data, positions, stride };
+        self.data.par_chunks_mut(features.saturating_mul(stride)).map(rows)
+    }
+
     /// One element.
     pub fn get(&self, feature: usize, position: usize) -> f32 {
         self.row(feature)[position]
@@ -104,6 +118,26 @@ impl Matrix {
     }
 }
 
+/// Some neighbouring rows of a [`Matrix`], without their padding.
+#[derive(Debug)]
+pub struct RowsMut<'a> {
+    data: &'a mut [f32],
+    positions: usize,
+    stride: usize,
+}
+
+impl RowsMut<'_> {
+    /// Number of rows.
+    pub fn features(&self) -> usize {
+        self.data.len() / self.stride
+    }
+
+    /// The values of one feature, counted from the first of these rows, `positions` long.
+    pub fn row_mut(&mut self, feature: usize) -> &mut [f32] {
+        &mut self.data[feature * self.stride..][..self.positions]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +151,24 @@ mod tests {
                 assert_eq!(matrix.row(feature).as_ptr().align_offset(64), 0);
             }
             assert_eq!(matrix.padded().iter().sum::<f32>(), 3.0 * positions as f32);
+        }
+    }
+
+    #[test]
+    fn row_blocks_are_the_rows_without_padding() {
+        for (features, positions, block) in [(0, 0, 1), (0, 5, 1), (5, 0, 2), (1, 1, 4), (5, 16, 1), (7, 33, 3)] {
+            let mut matrix = Matrix::zeros(features, positions);
+            matrix.par_row_blocks_mut(block).enumerate().for_each(|(index, mut rows)| {
+                assert_eq!(rows.features(), block.min(features - index * block));
+                for feature in 0..rows.features() {
+                    rows.row_mut(feature).fill((index * block + feature) as f32);
+                }
+            });
+            for feature in 0..features {
+                assert_eq!(matrix.row(feature), vec![feature as f32; positions]);
+            }
+            let sum = (0..features).map(|feature| feature * positions).sum::<usize>();
+            assert_eq!(matrix.padded().iter().sum::<f32>(), sum as f32);
         }
     }
 
