@@ -8,15 +8,22 @@
 //! Work is split over the current rayon pool by equal shares of non-zeros. The split never changes the order of
 //! a floating-point sum, so results are the same bits for any number of threads.
 
+mod activation;
 mod buffer;
+mod chunks;
 mod csr;
 mod isa;
+mod lanes;
+mod math;
 mod matrix;
 pub mod naive;
+mod reduce;
 mod share;
 pub mod simd;
 
+pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
 pub use isa::{Isa, IsaError, Kernel};
 pub use matrix::Matrix;
+pub use reduce::{row_sums, sum_of_squares};
