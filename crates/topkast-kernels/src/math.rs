@@ -52,7 +52,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::Vector) -> S::Vector {
     // ln 2 in two parts: n times the first is exact.
     let r = s.mul_add(n, s.splat(-0.693_359_4), clamped);
     let r = s.mul_add(n, s.splat(2.121_944_4e-4), r);
-    let p = polynomial(s, r, [0.001_381_447, 0.008_368_780_7, 0.041_668_394, 0.166_665_2, 0.499_999_93]);
+    let p = polynomial(s, r, [0.001_381_447_1, 0.008_368_781, 0.041_668_394, 0.166_665_2, 0.499_999_93]);
     let p = s.add(s.mul_add(p, s.mul(r, r), r), s.splat(1.0));
     // n reaches 128, one more than a scale may have.
     let limit = s.splat(127.0);
