@@ -8,15 +8,32 @@
 //! Work is split over the current rayon pool by equal shares of non-zeros. The split never changes the order of
 //! a floating-point sum, so results are the same bits for any number of threads.
 
+mod activation;
+mod adam;
 mod buffer;
+mod chunks;
 mod csr;
+mod dropout;
 mod isa;
+mod lanes;
+mod loss;
+mod math;
 mod matrix;
 pub mod naive;
+mod penalty;
+mod reduce;
+mod sgd;
 mod share;
 pub mod simd;
 
+pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
+pub use adam::{Adam, Corrections, adam};
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
+pub use dropout::dropout;
 pub use isa::{Isa, IsaError, Kernel};
+pub use loss::{LossSums, softmax_cross_entropy};
 pub use matrix::{Matrix, RowsMut};
+pub use penalty::Penalty;
+pub use reduce::{row_sums, sum_of_squares};
+pub use sgd::{Sgd, sgd};
