@@ -8,15 +8,22 @@
 //! Work is split over the current rayon pool by equal shares of non-zeros. The split never changes the order of
 //! a floating-point sum, so results are the same bits for any number of threads.
 
+mod blocks;
 mod buffer;
 mod csr;
 mod isa;
 mod matrix;
 pub mod naive;
+mod sddmm;
 mod share;
 pub mod simd;
+mod spmm;
+#[cfg(test)]
+mod testing;
 
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
 pub use isa::{Isa, IsaError, Kernel};
 pub use matrix::Matrix;
+pub use sddmm::sddmm;
+pub use spmm::{Epilogue, spmm, spmm_transposed};
