@@ -10,6 +10,7 @@
 
 mod activation;
 mod adam;
+mod blocks;
 mod buffer;
 mod chunks;
 mod csr;
@@ -22,9 +23,13 @@ mod matrix;
 pub mod naive;
 mod penalty;
 mod reduce;
+mod sddmm;
 mod sgd;
 mod share;
 pub mod simd;
+mod spmm;
+#[cfg(test)]
+mod testing;
 
 pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
@@ -36,4 +41,6 @@ pub use loss::{LossSums, softmax_cross_entropy};
 pub use matrix::{Matrix, RowsMut};
 pub use penalty::Penalty;
 pub use reduce::{row_sums, sum_of_squares};
+pub use sddmm::sddmm;
 pub use sgd::{Sgd, sgd};
+pub use spmm::{Epilogue, spmm, spmm_transposed};

@@ -90,7 +90,10 @@ impl Matrix {
     ///
     /// # Panics
     /// If `features` is zero.
-    pub fn par_row_blocks_mut(&mut self, features: usize) -> impl IndexedParallelIterator<Item = RowsMut<'_>> {
+    pub fn par_row_blocks_mut(
+        &mut self,
+        features: usize,
+    ) -> impl IndexedParallelIterator<Item = RowsMut<'_>> {
         // The stride is zero only where there is no data to cut.
         let (positions, stride) = (self.positions, self.stride.max(LINE));
         let rows = move |data| RowsMut { data, positions, stride };
@@ -156,7 +159,9 @@ mod tests {
 
     #[test]
     fn row_blocks_are_the_rows_without_padding() {
-        for (features, positions, block) in [(0, 0, 1), (0, 5, 1), (5, 0, 2), (1, 1, 4), (5, 16, 1), (7, 33, 3)] {
+        for (features, positions, block) in
+            [(0, 0, 1), (0, 5, 1), (5, 0, 2), (1, 1, 4), (5, 16, 1), (7, 33, 3)]
+        {
             let mut matrix = Matrix::zeros(features, positions);
             matrix.par_row_blocks_mut(block).enumerate().for_each(|(index, mut rows)| {
                 assert_eq!(rows.features(), block.min(features - index * block));

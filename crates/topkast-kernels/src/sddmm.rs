@@ -1,0 +1,214 @@
+//! Sampled dense × dense: the gradient of the weights, for the entries there are and no others.
+//!
+//! For each row of W a panel of dy stays in registers. Its entries come in groups of [`GROUP`], each with a vector of
+//! sums of its own, `sum[e] += dy[j] × x[column(e)][j]`, and one joint horizontal reduction then yields the group's
+//! gradients. Every entry is reduced in the same tree, so its gradient does not depend on which others are in its group.
+
+use crate::blocks::{Column, Piece, Visit, walk};
+use crate::share::for_each_share;
+use crate::simd::{GROUP, Simd};
+use crate::{Csr, Isa, Kernel, Matrix};
+use std::ops::Range;
+
+/// `gradient[e] = Σₚ dy[row(e), p] × x[column(e), p]` for every entry `e` of `csr`, overwriting `gradient`; `dy` is
+/// `[rows × positions]` and `x` `[width × positions]`.
+///
+/// Panels of positions are added in ascending order, for any number of threads.
+///
+/// # Panics
+/// If `gradient` has not one number for each entry, `dy` not one feature for each row, `x` not one for each column, or
+/// the two differ in positions.
+pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
+    assert_eq!(gradient.len(), csr.entries(), "there must be one gradient for each entry");
+    assert_eq!(dy.features(), csr.rows(), "dy must have one feature for each row of the weight");
+    assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
+    assert_eq!(dy.positions(), x.positions(), "dy and x must have the same positions");
+    if x.positions() == 0 {
+        return gradient.fill(0.0);
+    }
+    let offsets = csr.offsets();
+    for_each_share(offsets, gradient, &|row| offsets[row] as usize, &|rows, gradient| {
+        isa.run(Share { csr, dy, x, rows, gradient });
+    });
+}
+
+/// Consecutive rows of W, and their entries' gradients.
+struct Share<'a> {
+    csr: &'a Csr,
+    dy: &'a Matrix,
+    x: &'a Matrix,
+    rows: Range<usize>,
+    gradient: &'a mut [f32],
+}
+
+impl Kernel for Share<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        walk(simd, self.csr, self.rows.clone(), self.x, &mut self);
+    }
+}
+
+impl<S: Simd> Visit<S> for Share<'_> {
+    /// Half a panel of dy, and as many registers or more for the sums.
+    const WIDEST: usize = S::PANEL / 2;
+
+    #[inline(always)]
+    unsafe fn visit<const N: usize, C: Column>(
+        &mut self,
+        simd: S,
+        row: usize,
+        entries: Range<usize>,
+        columns: &[C],
+        piece: &Piece,
+    ) {
+        let first = self.csr.offsets()[self.rows.start] as usize;
+        let dy = &self.dy.padded()[row * self.dy.stride() + piece.position..][..N * S::LANES];
+        let panel = Panel::<S, N> {
+            simd,
+            // SAFETY: `dy` holds N vectors.
+            dy: std::array::from_fn(|j| unsafe { simd.load(dy.as_ptr().add(j * S::LANES)) }),
+            piece,
+        };
+        let (groups, columns) = columns.as_chunks::<GROUP>();
+        let (outs, out) = self.gradient[entries.start - first..entries.end - first].as_chunks_mut::<GROUP>();
+        for (out, columns) in outs.iter_mut().zip(groups) {
+            // SAFETY: the walk vouches for these columns.
+            unsafe { panel.group(columns, out) };
+        }
+        let (groups, columns) = columns.as_chunks::<{ GROUP / 2 }>();
+        let (outs, out) = out.as_chunks_mut::<{ GROUP / 2 }>();
+        for (out, columns) in outs.iter_mut().zip(groups) {
+            // SAFETY: as above.
+            unsafe { panel.group(columns, out) };
+        }
+        // What is left is padded with its last entry, whose panel is in the cache.
+        if let Some(last) = columns.len().checked_sub(1) {
+            let columns: [C; GROUP / 2] = std::array::from_fn(|i| columns[i.min(last)]);
+            // SAFETY: as above.
+            unsafe { panel.group(&columns, out) };
+        }
+    }
+}
+
+/// A row of dy, as far as it meets a piece of X.
+struct Panel<'a, S: Simd, const N: usize> {
+    simd: S,
+    dy: [S::Vector; N],
+    piece: &'a Piece,
+}
+
+impl<S: Simd, const N: usize> Panel<'_, S, N> {
+    /// Adds the panel's share to the gradients `out` of entries in `columns`, or sets them to it if it is the first.
+    ///
+    /// # Safety
+    /// `piece.column(…)` is valid for reading `N` vectors for each of `columns`. There are at most [`GROUP`].
+    #[inline(always)]
+    unsafe fn group<C: Column, const M: usize>(&self, columns: &[C; M], out: &mut [f32]) {
+        let simd = self.simd;
+        let mut sums = [simd.splat(0.0); GROUP];
+        for (sum, &column) in sums.iter_mut().zip(columns) {
+            let x = self.piece.column(column);
+            for (j, &dy) in self.dy.iter().enumerate() {
+                // SAFETY: the caller vouches for the column's N vectors.
+                *sum = simd.mul_add(dy, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(simd.sums(sums)) {
+            *out = if self.piece.position > 0 { *out + sum } else { sum };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use crate::{Columns, naive};
+    use proptest::prelude::*;
+
+    fn check(csr: &Csr, positions: usize, seed: u64) {
+        let mut random = Random::new(seed);
+        let (dy, x) = (random.matrix(csr.rows(), positions), random.matrix(csr.width(), positions));
+        let want = naive::sddmm(csr, &dy, &x);
+        let sizes = naive::sddmm(csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
+        let mut gradient = random.values(csr.entries());
+        for isa in Isa::available() {
+            sddmm(isa, csr, &dy, &x, &mut gradient);
+            assert_close(&gradient, &want, &sizes, positions);
+        }
+    }
+
+    #[test]
+    fn odd_shapes() {
+        for positions in [0, 1, 15, 16, 17, 33, 100, 128, 129, 300] {
+            for (rows, width) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (40, 17)] {
+                check(&Random::new(1).csr(rows, width, 0.3), positions, 2);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_columns_and_chunks_of_rows() {
+        for (rows, width, density, positions) in [
+            (300, 700, 0.1, 33),
+            (300, 1100, 0.04, 20),
+            (90, 600, 0.0, 100),
+            (1100, 80, 0.2, 17),
+            (600, 600, 0.01, 520),
+        ] {
+            check(&Random::new(3).csr(rows, width, density), positions, 4);
+        }
+    }
+
+    #[test]
+    fn wide_columns() {
+        let csr = Random::new(5).csr(7, 70_000, 0.001);
+        assert!(matches!(csr.columns(), Columns::U32(_)));
+        check(&csr, 17, 6);
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let mut random = Random::new(8);
+        for (rows, width, positions) in [(2, 300, 100), (700, 600, 100)] {
+            let csr = random.csr(rows, width, 0.05);
+            let (dy, x) = (random.matrix(rows, positions), random.matrix(width, positions));
+            assert_same_on_any_threads(|isa| {
+                let mut gradient = vec![0.0; csr.entries()];
+                sddmm(isa, &csr, &dy, &x, &mut gradient);
+                gradient
+            });
+        }
+    }
+
+    #[test]
+    fn a_gradient_does_not_depend_on_its_neighbours() {
+        let mut random = Random::new(9);
+        let (dy, x) = (random.matrix(1, 200), random.matrix(40, 200));
+        for isa in Isa::available() {
+            let mut all = [0.0; 40];
+            sddmm(isa, &Csr::new(40, vec![0, 40], (0..40).collect()).unwrap(), &dy, &x, &mut all);
+            for (column, all) in all.into_iter().enumerate() {
+                let mut alone = [0.0];
+                let csr = Csr::new(40, vec![0, 1], vec![column as u32]).unwrap();
+                sddmm(isa, &csr, &dy, &x, &mut alone);
+                assert_eq!(alone[0].to_bits(), all.to_bits());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_shape(
+            rows in 0usize..50,
+            width in 0usize..330,
+            density in 0.0f32..1.0,
+            positions in 0usize..140,
+            seed: u64,
+        ) {
+            check(&Random::new(seed).csr(rows, width, density * density), positions, seed ^ 1);
+        }
+    }
+}
