@@ -1,1 +1,48 @@
-fn main() {}
+//! The `topkast` command: trains always-sparse networks and looks at them.
+//!
+//! Exit status: 0 done, 1 failure, 2 wrong use or bad input, 130 interrupted with a checkpoint written.
+
+mod bench;
+mod eval;
+mod failure;
+mod inspect;
+mod predict;
+mod progress;
+mod train;
+mod trained;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Train neural networks that are sparse from the first step to the last (Top-KAST).
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Arguments),
+    Eval(eval::Arguments),
+    Predict(predict::Arguments),
+    Inspect(inspect::Arguments),
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(command) => bench::run(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,1 +1,32 @@
-//! placeholder
+//! The Top-KAST core (Jayakumar et al., NeurIPS 2020): always-sparse weights and what moves them.
+//!
+//! A [`SparseWeight`] computes with its *active set* A, receives gradients on its *backward set* B ⊇ A, and keeps the
+//! rest, C, in a [`Reservoir`]. [`SparseWeight::refresh`] is the one path by which A and B change: it makes a new
+//! immutable [`Pattern`] and a [`Remap`] through which everything of length |B| goes. This crate knows nothing of
+//! networks, files or the command line.
+
+mod clip;
+mod density;
+mod init;
+mod optimizer;
+mod parameter;
+mod pattern;
+mod remap;
+pub mod reservoir;
+mod schedule;
+mod seed;
+mod selection;
+mod weight;
+
+pub use clip::clip_scale;
+pub use density::{Counts, DensityError, LayerRule, Sparsity, name_matches};
+pub use init::{Scale, kaiming_normal};
+pub use optimizer::{Hyper, Optimizer, PenaltyKind};
+pub use parameter::{Moments, Parameter};
+pub use pattern::{Pattern, PatternError};
+pub use remap::Remap;
+pub use reservoir::Reservoir;
+pub use schedule::{Schedule, Shape};
+pub use seed::Seed;
+pub use selection::{Entry, select_largest};
+pub use weight::{Explore, SparseWeight, Topology, WeightError};

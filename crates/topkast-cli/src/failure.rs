@@ -1,0 +1,57 @@
+//! How a command ends when it does not succeed.
+
+use std::process::ExitCode;
+
+use topkast_train::TrainError;
+use topkast_train::data::DataError;
+
+/// Why a command ended, which decides its exit status.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Wrong use or bad input: another command line, config or file mends it.
+    BadInput(String),
+    /// Anything else.
+    Failed(String),
+    /// Asked to stop; the message says how to go on.
+    Interrupted(String),
+}
+
+impl Failure {
+    /// Prints one line on stderr and gives the exit status.
+    pub(crate) fn report(self) -> ExitCode {
+        let (message, status) = match self {
+            Self::BadInput(message) => (format!("error: {message}"), 2),
+            Self::Failed(message) => (format!("error: {message}"), 1),
+            Self::Interrupted(message) => (message, 130),
+        };
+        eprintln!("{}", message.replace('\n', " "));
+        ExitCode::from(status)
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        if error.is_bad_input() { Self::BadInput(error.to_string()) } else { Self::Failed(error.to_string()) }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Prints a line on stdout; a reader that has gone away (`| head`) ends the command quietly.
+pub(crate) fn print_line(line: impl std::fmt::Display) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

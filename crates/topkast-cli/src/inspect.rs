@@ -1,0 +1,79 @@
+//! `topkast inspect`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use topkast_train::{LayerSummary, RunDir, layer_summaries, read_metrics};
+
+use crate::failure::{Failure, print_line};
+use crate::trained;
+
+/// Show what each layer of a trained network holds
+#[derive(Args)]
+#[command(after_help = "Example: topkast inspect runs/top-kast-1")]
+pub(crate) struct Arguments {
+    /// Run directory or checkpoint file
+    run: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut trained = trained::load(&arguments.run)?;
+    let config = trained.config.clone();
+    let layers = layer_summaries(&mut trained.network, &config);
+    let change = last_mask_change(arguments)?;
+    if arguments.json {
+        let report = json!({ "step": trained.state.step, "layers": layers, "mask_change": change });
+        return print_line(report);
+    }
+    print_line(format!("after step {}, seed {}", trained.state.step, config.seed))?;
+    print_table(&layers)?;
+    match change {
+        Some(change) => print_line(format!("the last logged refresh changed {:.2}% of A", change * 100.0)),
+        None => print_line("no refresh has been logged"),
+    }
+}
+
+/// The fraction of A that the last logged refresh changed.
+fn last_mask_change(arguments: &Arguments) -> Result<Option<f64>, Failure> {
+    if arguments.run.is_file() {
+        return Ok(None);
+    }
+    let path = RunDir::open(&arguments.run)?.metrics();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let records = read_metrics(&path).map_err(|error| Failure::BadInput(error.to_string()))?;
+    Ok(records.iter().rev().find_map(|record| record.get("mask_change")?.as_f64()))
+}
+
+fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {
+    let header = ["layer", "shape", "n", "|A|", "|B|", "touched", "bytes", "dense", "share", "reservoir"];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(layers.iter().map(|layer| {
+        let [outputs, inputs] = layer.shape;
+        [
+            layer.name.clone(),
+            format!("{outputs}x{inputs}"),
+            layer.n.to_string(),
+            layer.active.to_string(),
+            layer.backward.to_string(),
+            layer.touched.to_string(),
+            layer.training_bytes.to_string(),
+            layer.dense_training_bytes.to_string(),
+            format!("{:.1}%", 100.0 * layer.training_bytes as f64 / layer.dense_training_bytes as f64),
+            layer.reservoir_bytes.to_string(),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    for row in &rows {
+        let mut cells = vec![format!("{:<1$}", row[0], widths[0])];
+        cells.extend((1..row.len()).map(|column| format!("{:>1$}", row[column], widths[column])));
+        print_line(cells.join("  "))?;
+    }
+    Ok(())
+}

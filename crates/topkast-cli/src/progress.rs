@@ -1,0 +1,101 @@
+//! What a user sees while training goes on: a bar on a terminal, plain lines on a pipe.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use topkast_train::{Event, RunDir};
+
+/// Shows [`Event`]s on stderr.
+pub(crate) struct Progress {
+    how: How,
+    dir: String,
+    total: u64,
+    loss: f64,
+    samples_per_second: f64,
+    last_line: Instant,
+}
+
+enum How {
+    Quiet,
+    Lines,
+    Bar(ProgressBar),
+}
+
+/// A pipe gets at most one line per this time, besides those at the ends of epochs.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+impl Progress {
+    pub(crate) fn new(quiet: bool, dir: &RunDir) -> Self {
+        let how = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => How::Quiet,
+            (false, true) => How::Bar(ProgressBar::new(0).with_style(style())),
+            (false, false) => How::Lines,
+        };
+        let dir = dir.path().display().to_string();
+        Self { how, dir, total: 0, loss: f64::NAN, samples_per_second: 0.0, last_line: Instant::now() }
+    }
+
+    pub(crate) fn show(&mut self, event: &Event) {
+        match event {
+            Event::Started { done, total, threads, isa } => {
+                self.total = *total;
+                if let How::Bar(bar) = &self.how {
+                    bar.set_length(*total);
+                    bar.set_position(*done);
+                    bar.reset_eta();
+                }
+                let from = if *done > 0 { format!(" from step {done}") } else { String::new() };
+                self.line(&format!(
+                    "training in {}{from}: {total} steps, {isa}, {threads} thread(s)",
+                    self.dir
+                ));
+            }
+            Event::Step { report, ms } => {
+                let smooth =
+                    |old: f64, new: f64| if old.is_finite() { old + 0.02 * (new - old) } else { new };
+                self.loss = smooth(self.loss, report.loss);
+                self.samples_per_second = smooth(
+                    if self.samples_per_second > 0.0 { self.samples_per_second } else { f64::NAN },
+                    report.samples as f64 / ms * 1e3,
+                );
+                if let How::Bar(bar) = &self.how {
+                    bar.set_position(report.step);
+                    bar.set_message(format!(
+                        "loss {:.4}, {:.0} samples/s",
+                        self.loss, self.samples_per_second
+                    ));
+                } else if self.last_line.elapsed() >= LINE_EVERY {
+                    self.line(&format!(
+                        "step {} of {}: loss {:.4}, {:.0} samples/s",
+                        report.step, self.total, self.loss, self.samples_per_second
+                    ));
+                }
+            }
+            Event::Scored { epoch, on, score } => {
+                let percent = score.accuracy * 100.0;
+                self.line(&format!("epoch {epoch}: {on} accuracy {percent:.2}%, loss {:.4}", score.loss));
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end(&self) {
+        if let How::Bar(bar) = &self.how {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.last_line = Instant::now();
+        match &self.how {
+            How::Quiet => {}
+            How::Lines => eprintln!("{line}"),
+            How::Bar(bar) => bar.println(line),
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left").expect("a constant template")
+}

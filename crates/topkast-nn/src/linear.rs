@@ -1,0 +1,172 @@
+//! Linear layers, sparse and dense: `y = activation(W·x + b)`.
+
+use topkast::{Parameter, Seed, SparseWeight, WeightError, kaiming_normal};
+use topkast_kernels::{
+    Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient, dense_weight_gradient,
+    gelu, relu, row_sums, sddmm, spmm, spmm_transposed,
+};
+
+use crate::{Activation, LayerPlan, ParameterMut};
+
+/// A linear layer of either kind.
+#[derive(Debug)]
+pub enum Linear {
+    /// Computes with A only.
+    Sparse(SparseLinear),
+    /// Computes with all weights.
+    Dense(DenseLinear),
+}
+
+/// A linear layer with a [`SparseWeight`].
+#[derive(Debug)]
+pub struct SparseLinear {
+    /// W.
+    pub weight: SparseWeight,
+    /// b.
+    pub bias: Parameter,
+    /// The active values in the order of the transposed pattern.
+    gathered: Buffer,
+}
+
+/// A linear layer with all its weights.
+#[derive(Debug)]
+pub struct DenseLinear {
+    /// W, row-major `[outputs × inputs]`.
+    pub weight: Parameter,
+    /// b.
+    pub bias: Parameter,
+    inputs: usize,
+}
+
+impl Linear {
+    /// A fresh layer; biases start at zero.
+    ///
+    /// # Errors
+    /// If the plan's counts do not fit the shape, or the shape overflows.
+    pub fn new(outputs: usize, inputs: usize, plan: &LayerPlan, seed: Seed) -> Result<Self, WeightError> {
+        let bias = Parameter::new(Buffer::zeros(outputs));
+        Ok(match *plan {
+            LayerPlan::Sparse { counts, topology, scale } => {
+                let weight = SparseWeight::new(outputs, inputs, counts, topology, scale, seed)?;
+                Self::Sparse(SparseLinear { weight, bias, gathered: Buffer::default() })
+            }
+            LayerPlan::Dense => {
+                let count = outputs
+                    .checked_mul(inputs)
+                    .filter(|&count| count > 0)
+                    .ok_or(WeightError::Shape { rows: outputs, width: inputs })?;
+                let mut values = Buffer::zeros(count);
+                let draws = kaiming_normal(seed.named("theta"), count, inputs as f64);
+                values.iter_mut().zip(draws).for_each(|(slot, draw)| *slot = draw);
+                Self::Dense(DenseLinear { weight: Parameter::new(values), bias, inputs })
+            }
+        })
+    }
+
+    /// Number of outputs and inputs.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Sparse(layer) => [layer.weight.pattern().rows(), layer.weight.pattern().width()],
+            Self::Dense(layer) => [layer.bias.values.len(), layer.inputs],
+        }
+    }
+
+    /// `y = activation(W·x + b)`. For GELU `pre` receives `W·x + b`; otherwise it is not touched.
+    ///
+    /// # Panics
+    /// If `x` does not have as many features as the layer has inputs.
+    pub fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+        match self {
+            Self::Sparse(layer) => layer.forward(isa, x, activation, pre, y),
+            Self::Dense(layer) => layer.forward(isa, x, activation, pre, y),
+        }
+    }
+
+    /// From `dy`, the gradient with respect to `W·x + b`: the gradients of weight and bias, and into `dx`, where
+    /// given, that of the input. Entries of B∖A get their gradient only with `explore`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit the layer.
+    pub fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
+        match self {
+            Self::Sparse(layer) => layer.backward(isa, x, dy, dx, explore),
+            Self::Dense(layer) => layer.backward(isa, x, dy, dx),
+        }
+    }
+
+    /// The weight, then the bias.
+    pub fn parameters(&mut self) -> [ParameterMut<'_>; 2] {
+        let shape = self.shape();
+        match self {
+            Self::Sparse(layer) => {
+                [ParameterMut::Sparse(&mut layer.weight), ParameterMut::Bias(&mut layer.bias)]
+            }
+            Self::Dense(layer) => [
+                ParameterMut::Weight { parameter: &mut layer.weight, shape },
+                ParameterMut::Bias(&mut layer.bias),
+            ],
+        }
+    }
+}
+
+impl SparseLinear {
+    fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+        let (structure, values, bias) =
+            (self.weight.pattern().active(), self.weight.active_values(), &self.bias.values);
+        match activation {
+            Activation::Identity => spmm(isa, structure, values, x, Epilogue::Bias(bias), y),
+            Activation::Relu => spmm(isa, structure, values, x, Epilogue::BiasRelu(bias), y),
+            Activation::Gelu => {
+                spmm(isa, structure, values, x, Epilogue::Bias(bias), pre);
+                y.ensure(pre.features(), pre.positions());
+                gelu(isa, pre, y);
+            }
+        }
+    }
+
+    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
+        let pattern = self.weight.pattern().clone();
+        if let Some(dx) = dx {
+            let values = self.weight.active_values();
+            spmm_transposed(isa, pattern.transposed(), values, dy, &mut self.gathered, dx);
+        }
+        row_sums(isa, dy, &mut self.bias.gradient);
+        let (active, rest) = self.weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
+        sddmm(isa, pattern.active(), dy, x, active);
+        if explore {
+            sddmm(isa, pattern.explore(), dy, x, rest);
+        } else {
+            rest.fill(0.0);
+        }
+    }
+}
+
+impl DenseLinear {
+    fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+        match activation {
+            Activation::Gelu => {
+                self.affine(isa, x, pre);
+                y.ensure(pre.features(), pre.positions());
+                gelu(isa, pre, y);
+            }
+            Activation::Relu => {
+                self.affine(isa, x, y);
+                relu(isa, y);
+            }
+            Activation::Identity => self.affine(isa, x, y),
+        }
+    }
+
+    fn affine(&self, isa: Isa, x: &Matrix, y: &mut Matrix) {
+        dense_forward(self.bias.values.len(), &self.weight.values, x, y);
+        add_bias(isa, &self.bias.values, y);
+    }
+
+    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>) {
+        if let Some(dx) = dx {
+            dense_input_gradient(self.inputs, &self.weight.values, dy, dx);
+        }
+        row_sums(isa, dy, &mut self.bias.gradient);
+        dense_weight_gradient(dy, x, &mut self.weight.gradient);
+    }
+}

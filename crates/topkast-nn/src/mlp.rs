@@ -1,0 +1,161 @@
+//! The multilayer perceptron.
+
+use topkast::{Seed, WeightError};
+use topkast_kernels::{Isa, Matrix, dropout};
+
+use crate::{Activation, LayerPlan, Linear, Mode, ParameterMut};
+
+/// An MLP's sizes and what happens between its layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlpShape {
+    /// Number of input features.
+    pub inputs: usize,
+    /// Units of each hidden layer, also none.
+    pub hidden: Vec<usize>,
+    /// Number of outputs.
+    pub outputs: usize,
+    /// After each hidden layer.
+    pub activation: Activation,
+    /// Dropout rate after each hidden layer, in [0, 1).
+    pub dropout: f32,
+}
+
+impl MlpShape {
+    /// `[outputs, inputs]` of each layer with its name: `hidden.0`, `hidden.1`, …, `output`.
+    pub fn layers(&self) -> Vec<(String, [usize; 2])> {
+        let mut inputs = self.inputs;
+        let mut layers = Vec::with_capacity(self.hidden.len() + 1);
+        for (number, &units) in self.hidden.iter().enumerate() {
+            layers.push((format!("hidden.{number}"), [units, inputs]));
+            inputs = units;
+        }
+        layers.push(("output".to_owned(), [self.outputs, inputs]));
+        layers
+    }
+}
+
+/// Linear layers with an activation and dropout between them. Logits come out of the last one as they are.
+#[derive(Debug)]
+pub struct Mlp {
+    layers: Vec<Layer>,
+    dropout: f32,
+    key: Option<Seed>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    linear: Linear,
+    activation: Activation,
+    weight_name: String,
+    bias_name: String,
+    pre: Matrix,
+    output: Matrix,
+    gradient: Matrix,
+}
+
+impl Mlp {
+    /// A fresh network; `plans` has one plan for each of [`MlpShape::layers`].
+    ///
+    /// # Errors
+    /// If a plan does not fit its layer.
+    ///
+    /// # Panics
+    /// If the number of plans is not that of the layers.
+    pub fn new(shape: &MlpShape, plans: &[LayerPlan], seed: Seed) -> Result<Self, WeightError> {
+        let sizes = shape.layers();
+        assert_eq!(sizes.len(), plans.len(), "one plan per layer");
+        let last = sizes.len() - 1;
+        let mut layers = Vec::with_capacity(sizes.len());
+        for (number, ((name, [outputs, inputs]), plan)) in sizes.into_iter().zip(plans).enumerate() {
+            layers.push(Layer {
+                linear: Linear::new(outputs, inputs, plan, seed.named(&name))?,
+                activation: if number == last { Activation::Identity } else { shape.activation },
+                weight_name: format!("{name}.weight"),
+                bias_name: format!("{name}.bias"),
+                pre: Matrix::default(),
+                output: Matrix::default(),
+                gradient: Matrix::default(),
+            });
+        }
+        Ok(Self { layers, dropout: shape.dropout, key: None })
+    }
+
+    /// The logits `[outputs × positions]` for inputs `x`.
+    ///
+    /// # Panics
+    /// If `x` does not have as many features as the network has inputs.
+    pub fn forward(&mut self, isa: Isa, x: &Matrix, mode: Mode) -> &Matrix {
+        self.key = match mode {
+            Mode::Train(seed) if self.dropout > 0.0 => Some(seed),
+            _ => None,
+        };
+        for number in 0..self.layers.len() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let layer = &mut rest[0];
+            let input = before.last().map_or(x, |layer| &layer.output);
+            layer.linear.forward(isa, input, layer.activation, &mut layer.pre, &mut layer.output);
+            if let Some(key) = self.key.filter(|_| !rest[1..].is_empty()) {
+                dropout(isa, key.numbered(number as u64).key(), self.dropout, &mut rest[0].output);
+            }
+        }
+        self.logits()
+    }
+
+    /// The result of the last [`forward`](Self::forward).
+    pub fn logits(&self) -> &Matrix {
+        &self.last().output
+    }
+
+    /// The logits, and where to write the loss's gradient with respect to them before [`backward`](Self::backward).
+    pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
+        let layer = self.layers.last_mut().expect("an MLP has an output layer");
+        layer.gradient.ensure(layer.output.features(), layer.output.positions());
+        (&layer.output, &mut layer.gradient)
+    }
+
+    /// The gradients of all parameters, for the inputs `x` of the last forward pass. Entries of B∖A get theirs only
+    /// with `explore`.
+    ///
+    /// # Panics
+    /// If `x` is not of the last forward pass's shape.
+    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) {
+        for number in (0..self.layers.len()).rev() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let layer = &mut rest[0];
+            let Some(previous) = before.last_mut() else {
+                // Nobody needs the gradient of the network's input.
+                layer.linear.backward(isa, x, &layer.gradient, None, explore);
+                continue;
+            };
+            let dx = &mut previous.gradient;
+            layer.linear.backward(isa, &previous.output, &layer.gradient, Some(dx), explore);
+            if let Some(key) = self.key {
+                dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
+            }
+            previous.activation.backward(isa, &previous.pre, &previous.output, dx);
+        }
+    }
+
+    /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
+    pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
+        for layer in &mut self.layers {
+            let [weight, bias] = layer.linear.parameters();
+            visit(&layer.weight_name, weight);
+            visit(&layer.bias_name, bias);
+        }
+    }
+
+    /// Number of input features.
+    pub fn inputs(&self) -> usize {
+        self.layers[0].linear.shape()[1]
+    }
+
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.last().linear.shape()[0]
+    }
+
+    fn last(&self) -> &Layer {
+        self.layers.last().expect("an MLP has an output layer")
+    }
+}

@@ -1,0 +1,43 @@
+//! What every network offers to the training loop.
+
+use topkast::{Counts, Parameter, Scale, Seed, SparseWeight, Topology};
+
+/// How a forward pass is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// With dropout, drawn from this seed (which must differ from step to step).
+    Train(Seed),
+    /// Without.
+    Evaluate,
+}
+
+/// How one linear layer is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LayerPlan {
+    /// All weights, as a dense layer.
+    Dense,
+    /// Always sparse.
+    Sparse {
+        /// |A| and |B|.
+        counts: Counts,
+        /// What decides them.
+        topology: Topology,
+        /// What the initial variance is fitted to.
+        scale: Scale,
+    },
+}
+
+/// One trained tensor of a network.
+pub enum ParameterMut<'a> {
+    /// A sparse weight.
+    Sparse(&'a mut SparseWeight),
+    /// A dense weight `[rows × width]`, row-major; the penalty applies to it with coefficient λ.
+    Weight {
+        /// Values, gradient, optimizer state.
+        parameter: &'a mut Parameter,
+        /// Outputs and inputs.
+        shape: [usize; 2],
+    },
+    /// A bias: always dense, never penalised (our choice: the paper leaves it open).
+    Bias(&'a mut Parameter),
+}

@@ -1,0 +1,123 @@
+//! Checkpoints: one safetensors file with everything a run needs to go on.
+//!
+//! Tensors, for a sparse weight `NAME`: `NAME.active.offsets`, `NAME.active.columns` and the same of `NAME.explore` (the
+//! rows of A and B∖A), `NAME.values`, its optimizer state `NAME.first`, `NAME.second`, `NAME.age` where it has any, and
+//! the reservoir `NAME.theta`, `NAME.dormant`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
+//! ([`State`]) is JSON in the file's metadata under `topkast`. One file, so that replacing it is one rename.
+
+mod tensors;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use topkast_nn::Mlp;
+
+use crate::TrainError;
+use crate::config::Config;
+use crate::data::Normalizer;
+use crate::files;
+
+/// The version of the layout; another one is refused.
+const FORMAT: u32 = 1;
+const METADATA_KEY: &str = "topkast";
+
+/// What a checkpoint holds besides tensors.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    format: u32,
+    /// The run's config, as TOML.
+    pub config: String,
+    /// Steps done.
+    pub step: u64,
+    /// Seconds spent training so far.
+    pub seconds: f64,
+    /// How inputs are normalised.
+    pub normalizer: Normalizer,
+    /// Height and width of the inputs.
+    pub input: (usize, usize),
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl State {
+    /// The state of a run after `step` steps.
+    pub fn new(
+        config: &Config,
+        step: u64,
+        seconds: f64,
+        normalizer: &Normalizer,
+        input: (usize, usize),
+        classes: usize,
+    ) -> Self {
+        let normalizer = normalizer.clone();
+        Self { format: FORMAT, config: config.to_text(), step, seconds, normalizer, input, classes }
+    }
+}
+
+/// A checkpoint read from a file, its header checked.
+pub struct Checkpoint {
+    path: std::path::PathBuf,
+    bytes: Vec<u8>,
+    /// What it holds besides tensors.
+    pub state: State,
+    /// The run's config.
+    pub config: Config,
+}
+
+/// Writes a checkpoint; the one that was there survives until this one is whole and on disk.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save(path: &Path, network: &mut Mlp, state: &State) -> Result<(), TrainError> {
+    let json = serde_json::to_string(state).expect("a state is plain data");
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
+    let tensors = tensors::of(network);
+    files::replace(path, |temporary| {
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(error) => error,
+            other => std::io::Error::other(other.to_string()),
+        })
+    })
+    .map_err(TrainError::write(path))
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is cut off or damaged, or was written by another version.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let bytes = fs::read(path).map_err(|error| TrainError::checkpoint(path, error))?;
+        let broken = |problem: &dyn std::fmt::Display| {
+            TrainError::checkpoint(path, format!("not a whole Topkast checkpoint: {problem}"))
+        };
+        // Checks that the tensors described fill the file exactly, so a file cut anywhere is found out here.
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+        SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
+        let json = json.ok_or_else(|| broken(&"its metadata has no `topkast` entry"))?;
+        let state: State = serde_json::from_str(json).map_err(|error| broken(&error))?;
+        if state.format != FORMAT {
+            let problem = format!("written in format {}, this version reads {FORMAT}", state.format);
+            return Err(TrainError::checkpoint(path, problem));
+        }
+        if !(state.seconds.is_finite() && state.seconds >= 0.0) {
+            return Err(broken(&"its running time is not a time"));
+        }
+        let config = Config::from_text(&state.config, &path.display().to_string())?;
+        Ok(Self { path: path.to_owned(), bytes, state, config })
+    }
+
+    /// Gives `network`, made from the same config, the checkpoint's contents.
+    ///
+    /// # Errors
+    /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
+    pub fn restore(&self, network: &mut Mlp) -> Result<(), TrainError> {
+        let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
+        tensors::restore(&tensors, network).map_err(|problem| TrainError::checkpoint(&self.path, problem))
+    }
+}

@@ -1,0 +1,214 @@
+//! A network's tensors by name, out and in.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use bytemuck::Pod;
+use safetensors::{Dtype, SafeTensors, View};
+use topkast::reservoir::{DenseReservoir, ReservoirState};
+use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
+use topkast_kernels::{Buffer, Columns, Csr};
+use topkast_nn::{Mlp, ParameterMut};
+
+#[cfg(target_endian = "big")]
+compile_error!("checkpoints are little-endian and read without conversion");
+
+/// A tensor on its way out.
+pub(super) struct Tensor<'a> {
+    dtype: Dtype,
+    shape: [usize; 1],
+    data: &'a [u8],
+}
+
+impl View for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// An element type and its name in the file.
+trait Element: Pod {
+    const DTYPE: Dtype;
+}
+
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Element for u16 {
+    const DTYPE: Dtype = Dtype::U16;
+}
+
+impl Element for u32 {
+    const DTYPE: Dtype = Dtype::U32;
+}
+
+impl Element for u64 {
+    const DTYPE: Dtype = Dtype::U64;
+}
+
+type Named<'a> = Vec<(String, Tensor<'a>)>;
+
+/// Every tensor of a checkpoint of `network`.
+pub(super) fn of(network: &mut Mlp) -> Named<'_> {
+    let mut out = Vec::new();
+    network.visit(&mut |name, parameter| match parameter {
+        ParameterMut::Sparse(weight) => push_weight(&mut out, name, weight),
+        ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
+            push_parameter(&mut out, name, parameter);
+        }
+    });
+    out
+}
+
+fn push<'a, T: Element>(out: &mut Named<'a>, name: &str, part: &str, data: &'a [T]) {
+    let tensor = Tensor { dtype: T::DTYPE, shape: [data.len()], data: bytemuck::cast_slice(data) };
+    out.push((format!("{name}.{part}"), tensor));
+}
+
+fn push_parameter<'a>(out: &mut Named<'a>, name: &str, parameter: &'a Parameter) {
+    push(out, name, "values", &parameter.values);
+    let Moments { first, second, age } = &parameter.moments;
+    if !first.is_empty() {
+        push(out, name, "first", first);
+    }
+    if !second.is_empty() {
+        push(out, name, "second", second);
+        push(out, name, "age", age);
+    }
+}
+
+fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
+    push_parameter(out, name, weight.parameter());
+    for (set, csr) in [("active", weight.pattern().active()), ("explore", weight.pattern().explore())] {
+        push(out, name, &format!("{set}.offsets"), csr.offsets());
+        match csr.columns() {
+            Columns::U16(columns) => push(out, name, &format!("{set}.columns"), columns),
+            Columns::U32(columns) => push(out, name, &format!("{set}.columns"), columns),
+        }
+    }
+    match weight.reservoir().map(Reservoir::state) {
+        Some(ReservoirState::Dense { theta, dormant }) => {
+            push(out, name, "theta", theta);
+            push(out, name, "dormant", dormant);
+        }
+        None => {}
+    }
+}
+
+/// Reads tensors by name and keeps count of those nobody asked for.
+struct Source<'a> {
+    tensors: &'a SafeTensors<'a>,
+    used: HashSet<String>,
+}
+
+/// Gives every parameter of `network` its tensors.
+pub(super) fn restore(tensors: &SafeTensors<'_>, network: &mut Mlp) -> Result<(), String> {
+    let mut source = Source { tensors, used: HashSet::new() };
+    let mut result = Ok(());
+    network.visit(&mut |name, parameter| {
+        if result.is_ok() {
+            result = match parameter {
+                ParameterMut::Sparse(weight) => source.weight(name, weight),
+                ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
+                    source.dense_parameter(name, parameter)
+                }
+            };
+        }
+    });
+    result?;
+    match tensors.names().into_iter().find(|name| !source.used.contains(*name)) {
+        Some(name) => Err(format!("tensor `{name}` belongs to no parameter of the configured network")),
+        None => Ok(()),
+    }
+}
+
+impl Source<'_> {
+    fn optional<T: Element>(&mut self, name: &str, part: &str) -> Result<Option<Vec<T>>, String> {
+        let full = format!("{name}.{part}");
+        let Ok(view) = self.tensors.tensor(&full) else { return Ok(None) };
+        if view.dtype() != T::DTYPE || view.shape().len() != 1 {
+            return Err(format!("tensor `{full}` must be a vector of {:?}", T::DTYPE));
+        }
+        self.used.insert(full);
+        Ok(Some(bytemuck::pod_collect_to_vec(view.data())))
+    }
+
+    fn required<T: Element>(&mut self, name: &str, part: &str) -> Result<Vec<T>, String> {
+        self.optional(name, part)?.ok_or_else(|| format!("tensor `{name}.{part}` is missing"))
+    }
+
+    fn parameter(&mut self, name: &str) -> Result<Parameter, String> {
+        let mut parameter = Parameter::new(Buffer::from(&self.required::<f32>(name, "values")?[..]));
+        let moments = &mut parameter.moments;
+        if let Some(first) = self.optional::<f32>(name, "first")? {
+            moments.first = Buffer::from(&first[..]);
+        }
+        if let Some(second) = self.optional::<f32>(name, "second")? {
+            moments.second = Buffer::from(&second[..]);
+            moments.age = self.required(name, "age")?;
+        }
+        Ok(parameter)
+    }
+
+    fn dense_parameter(&mut self, name: &str, parameter: &mut Parameter) -> Result<(), String> {
+        let restored = self.parameter(name)?;
+        let want = parameter.values.len();
+        let Moments { first, second, age } = &restored.moments;
+        for (part, got, optional) in [
+            ("values", restored.values.len(), false),
+            ("first", first.len(), true),
+            ("second", second.len(), true),
+            ("age", age.len(), true),
+        ] {
+            if got != want && !(optional && got == 0) {
+                return Err(format!(
+                    "tensor `{name}.{part}` has {got} elements where the network has {want}"
+                ));
+            }
+        }
+        *parameter = restored;
+        Ok(())
+    }
+
+    fn weight(&mut self, name: &str, weight: &mut SparseWeight) -> Result<(), String> {
+        let width = weight.pattern().width();
+        let active = self.csr(name, "active", width)?;
+        let explore = self.csr(name, "explore", width)?;
+        let pattern = Pattern::new(active, explore).map_err(|error| format!("`{name}`: {error}"))?;
+        let parameter = self.parameter(name)?;
+        let reservoir = match weight.reservoir() {
+            Some(_) => {
+                let (theta, dormant) = (self.required(name, "theta")?, self.required(name, "dormant")?);
+                let reservoir = DenseReservoir::from_state(theta, dormant);
+                let reservoir = reservoir.map_err(|error| format!("`{name}`: {error}"))?;
+                Some(Box::new(reservoir) as Box<dyn Reservoir>)
+            }
+            None => None,
+        };
+        weight.restore(pattern, parameter, reservoir).map_err(|error| format!("`{name}`: {error}"))
+    }
+
+    fn csr(&mut self, name: &str, set: &str, width: usize) -> Result<Csr, String> {
+        let offsets = self.required(name, &format!("{set}.offsets"))?;
+        let part = format!("{set}.columns");
+        let columns = if width <= 1 << 16 {
+            self.required::<u16>(name, &part)?.into_iter().map(u32::from).collect()
+        } else {
+            self.required::<u32>(name, &part)?
+        };
+        Csr::new(width, offsets, columns).map_err(|error| format!("`{name}.{set}`: {error}"))
+    }
+}

@@ -1,0 +1,81 @@
+//! From the configuration to a network: which layer gets what.
+
+use topkast::{Seed, Topology, name_matches};
+use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape};
+
+use super::{ActivationKind, Config, ConfigError, Method};
+
+impl Config {
+    /// The network's sizes for data with `inputs` features and `classes` classes.
+    pub fn shape(&self, inputs: usize, classes: usize) -> MlpShape {
+        let activation = match self.model.activation {
+            ActivationKind::Relu => Activation::Relu,
+            ActivationKind::Gelu => Activation::Gelu,
+        };
+        let dropout = self.model.dropout as f32;
+        MlpShape { inputs, hidden: self.model.hidden.clone(), outputs: classes, activation, dropout }
+    }
+
+    /// How each layer of `shape` is made.
+    ///
+    /// # Errors
+    /// If a layer's sparsity leaves it no entries, or a pattern matches no layer.
+    pub fn plans(&self, shape: &MlpShape) -> Result<Vec<LayerPlan>, ConfigError> {
+        let layers = shape.layers();
+        let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+        let kept = self.sparsity.keep_dense.iter().map(|pattern| ("sparsity.keep_dense", pattern));
+        let ruled = self.sparsity.layers.iter().map(|layer| ("sparsity.layers", &layer.pattern));
+        for (key, pattern) in kept.chain(ruled) {
+            if !(0..names.len()).any(|number| layer_matches(pattern, &names, number)) {
+                let allowed = format!("matches no layer; there are {}", names.join(", "));
+                return Err(ConfigError::value(key, pattern, allowed));
+            }
+        }
+        (0..names.len()).map(|number| self.plan(&names, number, layers[number].1)).collect()
+    }
+
+    fn plan(
+        &self,
+        names: &[&str],
+        number: usize,
+        [rows, width]: [usize; 2],
+    ) -> Result<LayerPlan, ConfigError> {
+        let config = &self.sparsity;
+        let topology = match config.method {
+            Method::Dense => return Ok(LayerPlan::Dense),
+            Method::Static => Topology::Static,
+            Method::TopKast => Topology::TopKast(config.explore.explore()),
+        };
+        let matches = |pattern: &str| layer_matches(pattern, names, number);
+        if config.keep_dense.iter().any(|pattern| matches(pattern)) {
+            return Ok(LayerPlan::Dense);
+        }
+        let own = config.layers.iter().find(|layer| matches(&layer.pattern));
+        let (forward, backward) =
+            own.map_or((config.forward, config.backward), |layer| (layer.forward, layer.backward));
+        let total = rows as u64 * width as u64;
+        let counts = config.sparsity(forward, backward, "sparsity")?.counts(total).map_err(|error| {
+            ConfigError::value("sparsity.forward", forward, format!("layer {}: {error}", names[number]))
+        })?;
+        Ok(LayerPlan::Sparse { counts, topology, scale: config.scale() })
+    }
+
+    /// A fresh network.
+    ///
+    /// # Errors
+    /// If the sparsity does not fit a layer.
+    pub fn network(&self, inputs: usize, classes: usize) -> Result<Mlp, ConfigError> {
+        let shape = self.shape(inputs, classes);
+        let plans = self.plans(&shape)?;
+        Mlp::new(&shape, &plans, Seed::new(self.seed).named("network"))
+            .map_err(|error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error))
+    }
+}
+
+fn layer_matches(pattern: &str, names: &[&str], number: usize) -> bool {
+    match pattern {
+        "first" => number == 0,
+        "last" => number + 1 == names.len(),
+        _ => name_matches(pattern, names[number]),
+    }
+}

@@ -1,0 +1,449 @@
+//! The sections of the configuration, their defaults and what their values may be.
+
+use serde::{Deserialize, Serialize};
+use topkast::{Explore, Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
+
+use super::ConfigError;
+use crate::data;
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Which data set.
+    pub kind: data::Kind,
+    /// The folder that holds it.
+    pub path: String,
+    /// Fraction of the training data, taken from its end, that is held out to choose settings by; scored as
+    /// `validation_accuracy`. 0 trains on everything.
+    pub validation: f64,
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Which network.
+    pub kind: ModelKind,
+    /// Units of each hidden layer.
+    pub hidden: Vec<usize>,
+    /// After each hidden layer.
+    pub activation: ActivationKind,
+    /// Dropout rate after each hidden layer.
+    pub dropout: f64,
+}
+
+/// A network's kind.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// Multilayer perceptron.
+    Mlp,
+}
+
+/// A hidden layer's nonlinearity.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ActivationKind {
+    Relu,
+    Gelu,
+}
+
+/// `[sparsity]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SparsityConfig {
+    /// How A and B are decided.
+    pub method: Method,
+    /// Forward sparsity 1 − D.
+    pub forward: f64,
+    /// Backward sparsity 1 − D − M. Only top-kast has one of its own.
+    pub backward: f64,
+    /// How sparsity is spread over layers.
+    pub distribution: Distribution,
+    /// N: A and B are chosen again every so many steps.
+    pub refresh_every: u64,
+    /// How B∖A is chosen.
+    pub explore: ExploreKind,
+    /// Fraction of the steps after which B∖A gets no more updates.
+    pub explore_until: f64,
+    /// Where C is kept.
+    pub reservoir: ReservoirKind,
+    /// What the initial variance of sparse layers is fitted to.
+    pub init_scale: ScaleKind,
+    /// Layers kept dense: `first`, `last`, or a layer name in which `*` stands for anything.
+    pub keep_dense: Vec<String>,
+    /// Sparsities of single layers; the first whose pattern matches counts.
+    pub layers: Vec<LayerSparsity>,
+}
+
+/// `[[sparsity.layers]]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerSparsity {
+    /// A layer name in which `*` stands for anything, or `first` or `last`.
+    pub pattern: String,
+    /// Forward sparsity there.
+    pub forward: f64,
+    /// Backward sparsity there.
+    pub backward: f64,
+}
+
+/// How A and B are decided.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Every layer dense.
+    Dense,
+    /// A random mask that never changes.
+    Static,
+    /// Top-KAST.
+    TopKast,
+}
+
+/// How sparsity is spread over layers.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// The same in every layer, as in the paper.
+    Uniform,
+}
+
+/// How B∖A is chosen.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ExploreKind {
+    Magnitude,
+    Random,
+    None,
+}
+
+/// Where C is kept.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReservoirKind {
+    /// θ written out in memory.
+    Dense,
+}
+
+/// What the initial variance of sparse layers is fitted to.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleKind {
+    /// The active part.
+    Active,
+    /// The dense matrix.
+    Full,
+}
+
+/// `[optimizer]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Update rule.
+    pub kind: OptimizerKind,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Whether SGD looks ahead (Nesterov).
+    pub nesterov: bool,
+    /// Adam's decay of the first moment.
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    pub beta2: f64,
+    /// Adam's ε.
+    pub epsilon: f64,
+    /// Exploration penalty λ: λ on A (and dense weights), λ/D on B∖A.
+    pub penalty: f64,
+    /// The penalty's form.
+    pub penalty_kind: PenaltyName,
+    /// How the learning rate goes after warm-up.
+    pub schedule: ScheduleKind,
+    /// Steps over which the learning rate first rises.
+    pub warmup_steps: u64,
+    /// For `step`: the fractions of all steps at which the learning rate drops.
+    pub milestones: Vec<f64>,
+    /// For `step`: what it is multiplied by there.
+    pub factor: f64,
+    /// Bound on the norm of all gradients together; 0 is off.
+    pub clip_norm: f64,
+}
+
+/// An update rule.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum OptimizerKind {
+    Sgd,
+    Adam,
+    #[serde(rename = "adamw")]
+    AdamW,
+}
+
+/// The exploration penalty's form.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum PenaltyName {
+    L2,
+    L1,
+}
+
+/// A learning-rate schedule.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ScheduleKind {
+    Constant,
+    Step,
+    Cosine,
+}
+
+/// `[train]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Passes over the training data.
+    pub epochs: u64,
+    /// Steps in all, in place of `epochs`; 0 goes by epochs.
+    pub steps: u64,
+    /// Samples a step.
+    pub batch: usize,
+    /// Threads; 0 takes all cores. Results do not depend on it.
+    pub threads: usize,
+    /// ε of label smoothing.
+    pub label_smoothing: f64,
+    /// Steps between logged metrics.
+    pub log_every: u64,
+    /// Steps between checkpoints, besides those at the ends of epochs; 0 makes none besides.
+    pub checkpoint_every: u64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { kind: data::Kind::FashionMnist, path: "data/fashion-mnist".to_owned(), validation: 0.0 }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            kind: ModelKind::Mlp,
+            hidden: vec![1024, 1024],
+            activation: ActivationKind::Relu,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl Default for SparsityConfig {
+    fn default() -> Self {
+        Self {
+            method: Method::TopKast,
+            forward: 0.9,
+            backward: 0.8,
+            distribution: Distribution::Uniform,
+            refresh_every: 100,
+            explore: ExploreKind::Magnitude,
+            explore_until: 1.0,
+            reservoir: ReservoirKind::Dense,
+            init_scale: ScaleKind::Active,
+            keep_dense: vec!["last".to_owned()],
+            layers: Vec::new(),
+        }
+    }
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::Sgd,
+            lr: 0.05,
+            momentum: 0.9,
+            nesterov: false,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            penalty: 1e-4,
+            penalty_kind: PenaltyName::L2,
+            schedule: ScheduleKind::Cosine,
+            warmup_steps: 0,
+            milestones: vec![0.5, 0.75],
+            factor: 0.1,
+            clip_norm: 0.0,
+        }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            steps: 0,
+            batch: 128,
+            threads: 0,
+            label_smoothing: 0.0,
+            log_every: 50,
+            checkpoint_every: 0,
+        }
+    }
+}
+
+/// Largest width of a layer, batch and thread count: far above any use, low enough that no product overflows.
+const LARGEST: usize = 1 << 30;
+
+impl DataConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        below_one("data.validation", self.validation)
+    }
+}
+
+impl ModelConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for &units in &self.hidden {
+            within("model.hidden", units, 1, LARGEST)?;
+        }
+        below_one("model.dropout", self.dropout)
+    }
+}
+
+impl SparsityConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.sparsity(self.forward, self.backward, "sparsity")?;
+        for layer in &self.layers {
+            self.sparsity(layer.forward, layer.backward, &format!("sparsity.layers `{}`", layer.pattern))?;
+        }
+        if self.refresh_every == 0 {
+            return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.explore_until) {
+            return Err(ConfigError::value(
+                "sparsity.explore_until",
+                self.explore_until,
+                "must be from 0 to 1",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The sparsity a layer would have under the configured method: only top-kast has B larger than A.
+    pub(super) fn sparsity(&self, forward: f64, backward: f64, key: &str) -> Result<Sparsity, ConfigError> {
+        let explores = self.method == Method::TopKast && self.explore != ExploreKind::None;
+        let backward = if explores { backward } else { forward };
+        Sparsity::new(forward, backward)
+            .map_err(|error| ConfigError::value(key, format!("{forward} / {backward}"), error))
+    }
+
+    /// Whether A and B change in the course of training.
+    pub fn refreshes(&self) -> bool {
+        self.method == Method::TopKast
+    }
+
+    pub(super) fn scale(&self) -> Scale {
+        match self.init_scale {
+            ScaleKind::Active => Scale::Active,
+            ScaleKind::Full => Scale::Full,
+        }
+    }
+}
+
+impl ExploreKind {
+    pub(super) fn explore(self) -> Explore {
+        match self {
+            Self::Magnitude => Explore::Magnitude,
+            Self::Random => Explore::Random,
+            Self::None => Explore::None,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_zero("optimizer.lr", self.lr)?;
+        at_least_zero("optimizer.penalty", self.penalty)?;
+        at_least_zero("optimizer.clip_norm", self.clip_norm)?;
+        at_least_zero("optimizer.factor", self.factor)?;
+        below_one("optimizer.momentum", self.momentum)?;
+        below_one("optimizer.beta1", self.beta1)?;
+        below_one("optimizer.beta2", self.beta2)?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(ConfigError::value("optimizer.nesterov", true, "needs optimizer.momentum above 0"));
+        }
+        if !(self.epsilon > 0.0 && (self.epsilon as f32).is_finite()) {
+            return Err(ConfigError::value("optimizer.epsilon", self.epsilon, "must be above 0"));
+        }
+        let rising = self.milestones.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || self.milestones.iter().any(|milestone| !(0.0..1.0).contains(milestone)) {
+            let value = format!("{:?}", self.milestones);
+            return Err(ConfigError::value("optimizer.milestones", value, "must rise, from 0 to below 1"));
+        }
+        Ok(())
+    }
+
+    /// The update rule with its numbers.
+    pub fn hyper(&self) -> Hyper {
+        let Self { beta1, beta2, .. } = *self;
+        let epsilon = self.epsilon as f32;
+        match self.kind {
+            OptimizerKind::Sgd => Hyper::Sgd { momentum: self.momentum as f32, nesterov: self.nesterov },
+            OptimizerKind::Adam => Hyper::Adam { beta1, beta2, epsilon },
+            OptimizerKind::AdamW => Hyper::AdamW { beta1, beta2, epsilon },
+        }
+    }
+
+    /// The penalty's form.
+    pub fn penalty_kind(&self) -> PenaltyKind {
+        match self.penalty_kind {
+            PenaltyName::L2 => PenaltyKind::L2,
+            PenaltyName::L1 => PenaltyKind::L1,
+        }
+    }
+
+    /// The learning rate of each of `total_steps` steps.
+    pub fn schedule(&self, total_steps: u64) -> Schedule {
+        let shape = match self.schedule {
+            ScheduleKind::Constant => Shape::Constant,
+            ScheduleKind::Step => Shape::Step { milestones: self.milestones.clone(), factor: self.factor },
+            ScheduleKind::Cosine => Shape::Cosine,
+        };
+        Schedule { peak: self.lr, warmup_steps: self.warmup_steps, total_steps, shape }
+    }
+}
+
+impl TrainConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        within("train.batch", self.batch, 1, LARGEST)?;
+        within("train.threads", self.threads, 0, 4096)?;
+        if self.log_every == 0 {
+            return Err(ConfigError::value("train.log_every", 0, "must be at least 1"));
+        }
+        if self.epochs == 0 && self.steps == 0 {
+            return Err(ConfigError::value("train.epochs", 0, "must be at least 1, or train.steps be given"));
+        }
+        below_one("train.label_smoothing", self.label_smoothing)
+    }
+}
+
+fn below_one(key: &str, value: f64) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, "must be at least 0 and below 1"))
+}
+
+fn at_least_zero(key: &str, value: f64) -> Result<(), ConfigError> {
+    if value >= 0.0 && (value as f32).is_finite() {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, "must be a finite number of at least 0"))
+}
+
+fn within(key: &str, value: usize, low: usize, high: usize) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, format!("must be from {low} to {high}")))
+}

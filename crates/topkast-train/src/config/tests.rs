@@ -1,0 +1,113 @@
+use super::*;
+
+fn load(overrides: &[&str]) -> Result<Config, String> {
+    let overrides: Vec<String> = overrides.iter().map(|&argument| argument.to_owned()).collect();
+    Config::load(None, &overrides).map_err(|error| error.to_string())
+}
+
+fn refused(overrides: &[&str], parts: &[&str]) {
+    let message = load(overrides).expect_err("must be refused");
+    for part in parts {
+        assert!(message.contains(part), "`{message}` does not mention `{part}`");
+    }
+    assert!(!message.contains('\n'), "`{message}` is more than one line");
+}
+
+#[test]
+fn the_built_in_recipe_is_valid_and_survives_its_own_text() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(Config::from_text(&config.to_text(), "test").unwrap(), config);
+}
+
+#[test]
+fn overrides_reach_every_kind_of_value() {
+    let config = load(&[
+        "seed=7",
+        "sparsity.method=static",
+        "sparsity.forward=0.98",
+        "model.hidden=[64, 32]",
+        "optimizer.nesterov=true",
+        "data.path=\"else where\"",
+    ])
+    .unwrap();
+    assert_eq!((config.seed, config.sparsity.method), (7, Method::Static));
+    assert_eq!(config.model.hidden, [64, 32]);
+    assert!(config.optimizer.nesterov);
+    assert_eq!(config.data.path, "else where");
+}
+
+#[test]
+fn a_wrong_override_names_itself_and_what_is_allowed() {
+    refused(&["sparsity.fordward=0.9"], &["--set sparsity.fordward=0.9", "fordward", "forward"]);
+    refused(&["sparsity.method=rigl2"], &["rigl2", "top-kast", "static"]);
+    refused(&["seed"], &["key.path=value"]);
+    refused(&["=3"], &["key.path=value"]);
+    refused(&["seed.x=3"], &["seed"]);
+    refused(&["seed=-1"], &["seed=-1"]);
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    refused(&["sparsity.forward=0.5"], &["backward sparsity 0.8", "forward sparsity 0.5"]);
+    refused(&["sparsity.forward=1.0"], &["forward sparsity 1"]);
+    refused(&["optimizer.lr=nan"], &["optimizer.lr = NaN", "finite"]);
+    refused(&["optimizer.lr=1e300"], &["optimizer.lr"]);
+    refused(&["optimizer.penalty=-1.0"], &["optimizer.penalty = -1"]);
+    refused(&["optimizer.momentum=1.0"], &["optimizer.momentum"]);
+    refused(&["optimizer.momentum=0.0", "optimizer.nesterov=true"], &["nesterov"]);
+    refused(&["optimizer.milestones=[0.7, 0.2]"], &["milestones"]);
+    refused(&["optimizer.epsilon=0.0"], &["epsilon"]);
+    refused(&["train.batch=0"], &["train.batch = 0"]);
+    refused(&["train.epochs=0"], &["train.epochs"]);
+    refused(&["train.log_every=0"], &["log_every"]);
+    refused(&["model.hidden=[0]"], &["model.hidden = 0"]);
+    refused(&["model.dropout=1.0"], &["model.dropout"]);
+    refused(&["sparsity.refresh_every=0"], &["refresh_every"]);
+    refused(&["sparsity.explore_until=1.5"], &["explore_until"]);
+    refused(&["data.validation=1.0"], &["data.validation"]);
+}
+
+#[test]
+fn static_and_unexplored_layers_need_no_backward_sparsity() {
+    load(&["sparsity.method=static", "sparsity.forward=0.5"]).unwrap();
+    load(&["sparsity.explore=none", "sparsity.forward=0.5"]).unwrap();
+}
+
+#[test]
+fn a_file_error_names_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.toml");
+    std::fs::write(&path, "seed = 1\n[train]\nbatches = 5\n").unwrap();
+    let message = Config::load(Some(&path), &[]).unwrap_err().to_string();
+    assert!(message.contains("run.toml: line 3") && message.contains("batches"), "{message}");
+    let missing = Config::load(Some(&dir.path().join("none.toml")), &[]).unwrap_err().to_string();
+    assert!(missing.contains("none.toml"), "{missing}");
+}
+
+#[test]
+fn layers_get_what_their_names_ask_for() {
+    let config = load(&[
+        "model.hidden=[20, 10]",
+        "sparsity.layers=[{pattern=\"hidden.1\", forward=0.5, backward=0.25}]",
+    ])
+    .unwrap();
+    let plans = config.plans(&config.shape(30, 10)).unwrap();
+    let counts = |plan: &topkast_nn::LayerPlan| match plan {
+        topkast_nn::LayerPlan::Sparse { counts, .. } => Some((counts.active, counts.backward)),
+        topkast_nn::LayerPlan::Dense => None,
+    };
+    assert_eq!(plans.iter().map(counts).collect::<Vec<_>>(), [Some((60, 120)), Some((100, 150)), None]);
+}
+
+#[test]
+fn a_layer_without_entries_and_a_pattern_without_layer_are_refused() {
+    let plans = |overrides: &[&str]| {
+        let config = load(overrides).unwrap();
+        config.plans(&config.shape(10, 10)).unwrap_err().to_string()
+    };
+    let message = plans(&["model.hidden=[3]", "sparsity.forward=0.99"]);
+    assert!(message.contains("hidden.0") && message.contains("no active entry"), "{message}");
+    let message = plans(&["sparsity.keep_dense=[\"conv*\"]"]);
+    assert!(message.contains("conv*") && message.contains("hidden.0"), "{message}");
+}

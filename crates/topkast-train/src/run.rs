@@ -1,0 +1,297 @@
+//! A whole run: the loop around [`Trainer::step`], its directory, checkpoints and summary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::checkpoint::Checkpoint;
+use crate::metrics::MetricsLog;
+use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
+use crate::trainer::{Score, StepReport, Trainer};
+use crate::{Config, TrainError, files, machine};
+
+/// The directory of a run and what is where in it.
+#[derive(Clone, Debug)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// Makes a directory for a new run at `path`.
+    ///
+    /// # Errors
+    /// If it holds a run already or cannot be made.
+    pub fn create(path: &Path) -> Result<Self, TrainError> {
+        let dir = Self(path.to_owned());
+        if dir.config().exists() || dir.checkpoint().exists() {
+            let problem = "already holds a run; go on with it by --resume, or choose another --out";
+            return Err(TrainError::run_dir(path, problem));
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(TrainError::write(path))?;
+        Ok(dir)
+    }
+
+    /// The directory of a run that has been started.
+    ///
+    /// # Errors
+    /// If there is no run.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let dir = Self(path.to_owned());
+        if !dir.config().exists() {
+            return Err(TrainError::run_dir(path, "holds no run: there is no config.toml in it"));
+        }
+        Ok(dir)
+    }
+
+    /// The first of `runs/NAME-1`, `runs/NAME-2`, … that does not exist yet.
+    pub fn free(name: &str) -> PathBuf {
+        let numbered = (1u64..).map(|number| Path::new("runs").join(format!("{name}-{number}")));
+        numbered.into_iter().find(|path| !path.exists()).expect("there are more numbers than directories")
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `config.toml`, as resolved.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// The newest checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint").join("state.safetensors")
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// `summary.json`.
+    pub fn summary(&self) -> PathBuf {
+        self.0.join("summary.json")
+    }
+}
+
+/// What happens in a run, for whoever watches.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Event {
+    /// Training begins, after `done` of `total` steps.
+    Started { done: u64, total: u64, threads: usize, isa: &'static str },
+    /// A step was made; it took `ms`.
+    Step { report: StepReport, ms: f64 },
+    /// The end of an epoch was scored.
+    Scored { epoch: u64, on: &'static str, score: Score },
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All steps were made.
+    Finished(Box<Summary>),
+    /// It was asked to stop; a checkpoint was written after this many steps.
+    Interrupted(u64),
+}
+
+/// Trains in `dir` until all steps are made or `stop` is set, from the checkpoint there is or from the start.
+/// `watch` is told what happens.
+///
+/// # Errors
+/// If the data, config or checkpoint is not usable, a file cannot be written, or training diverges.
+pub fn run(
+    config: Config,
+    dir: &RunDir,
+    stop: &AtomicBool,
+    watch: &mut (dyn FnMut(Event) + Send),
+) -> Result<Outcome, TrainError> {
+    let threads = config.train.threads;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| TrainError::Threads { threads, message: error.to_string() })?;
+    // Inside the pool, so that splitting work over it needs no hand-over and allocates nothing.
+    pool.install(|| {
+        let mut run = Run::start(config, dir)?;
+        let result = run.train(stop, watch);
+        result.map_err(|error| run.explain(error))
+    })
+}
+
+struct Run<'a> {
+    dir: &'a RunDir,
+    trainer: Trainer,
+    metrics: MetricsLog,
+    started: Instant,
+    seconds_before: f64,
+    saved: Option<u64>,
+    step_ms: Vec<f32>,
+    refresh_ms: Vec<f32>,
+}
+
+impl<'a> Run<'a> {
+    fn start(config: Config, dir: &'a RunDir) -> Result<Self, TrainError> {
+        let mut trainer = Trainer::new(config)?;
+        let path = dir.checkpoint();
+        let (mut seconds_before, mut saved) = (0.0, None);
+        if path.exists() {
+            let checkpoint = Checkpoint::read(&path)?;
+            trainer.restore(&checkpoint, &path)?;
+            seconds_before = checkpoint.state.seconds;
+            saved = Some(checkpoint.state.step);
+        }
+        let config_path = dir.config();
+        files::replace_text(&config_path, &trainer.config().to_text())
+            .map_err(TrainError::write(&config_path))?;
+        let metrics_path = dir.metrics();
+        let metrics = MetricsLog::open(&metrics_path, trainer.steps_done())
+            .map_err(TrainError::write(&metrics_path))?;
+        // Room for all step times now, so that the loop does not allocate.
+        let steps = trainer.total_steps().min(1 << 24) as usize;
+        let started = Instant::now();
+        let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
+        Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms })
+    }
+
+    fn train(
+        &mut self,
+        stop: &AtomicBool,
+        watch: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<Outcome, TrainError> {
+        let (total, batches) = (self.trainer.total_steps(), self.trainer.batches_per_epoch());
+        let (log_every, checkpoint_every) =
+            (self.trainer.config().train.log_every, self.trainer.config().train.checkpoint_every);
+        watch(Event::Started {
+            done: self.trainer.steps_done(),
+            total,
+            threads: rayon::current_num_threads(),
+            isa: self.trainer.isa().name(),
+        });
+        while self.trainer.steps_done() < total {
+            if stop.load(Ordering::Relaxed) {
+                self.save()?;
+                return Ok(Outcome::Interrupted(self.trainer.steps_done()));
+            }
+            let (report, ms) = self.step()?;
+            let done = report.step;
+            if done.is_multiple_of(log_every) || done == total {
+                self.log_step(&report, ms)?;
+            }
+            watch(Event::Step { report, ms });
+            if done.is_multiple_of(batches) {
+                self.score_epoch(done / batches, watch)?;
+                self.save()?;
+            } else if checkpoint_every > 0 && done.is_multiple_of(checkpoint_every) {
+                self.save()?;
+            }
+        }
+        self.save()?;
+        let summary = self.summary();
+        let path = self.dir.summary();
+        let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
+        files::replace_text(&path, &text).map_err(TrainError::write(&path))?;
+        Ok(Outcome::Finished(Box::new(summary)))
+    }
+
+    fn step(&mut self) -> Result<(StepReport, f64), TrainError> {
+        let start = Instant::now();
+        let report = self.trainer.step()?;
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        self.step_ms.push(ms as f32);
+        if let Some(refresh) = report.refresh {
+            self.refresh_ms.push(refresh.time.as_secs_f32() * 1e3);
+        }
+        Ok((report, ms))
+    }
+
+    fn log_step(&mut self, report: &StepReport, ms: f64) -> Result<(), TrainError> {
+        let mut values = vec![
+            ("loss", report.loss),
+            ("accuracy", report.accuracy),
+            ("lr", report.lr),
+            ("step_ms", ms),
+            ("samples_per_second", report.samples as f64 / ms * 1e3),
+        ];
+        if let Some(refresh) = report.refresh {
+            values.push(("mask_change", refresh.newly_active as f64 / refresh.active.max(1) as f64));
+            values.push(("entered", refresh.entered as f64));
+        }
+        self.record(&values)
+    }
+
+    fn score_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
+        let (on, score) = match self.trainer.validate() {
+            Some(score) => ("validation", score),
+            None => ("test", self.trainer.test()),
+        };
+        let (loss, accuracy) = (format!("{on}_loss"), format!("{on}_accuracy"));
+        self.record(&[(&loss, score.loss), (&accuracy, score.accuracy)])?;
+        watch(Event::Scored { epoch, on, score });
+        Ok(())
+    }
+
+    fn record(&mut self, values: &[(&str, f64)]) -> Result<(), TrainError> {
+        let step = self.trainer.steps_done();
+        let epoch = step as f64 / self.trainer.batches_per_epoch() as f64;
+        self.metrics.record(step, epoch, values).map_err(TrainError::write(&self.dir.metrics()))
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        let step = self.trainer.steps_done();
+        if self.saved != Some(step) {
+            self.trainer.save(&self.dir.checkpoint(), self.seconds())?;
+            self.saved = Some(step);
+        }
+        Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn summary(&mut self) -> Summary {
+        let seconds = self.seconds();
+        let (validation, test) = (self.trainer.validate(), self.trainer.test());
+        let config = self.trainer.config().clone();
+        let layers = layer_summaries(self.trainer.network(), &config);
+        let sparse = || layers.iter().filter(|layer| layer.sparse);
+        Summary {
+            task_metric: "test_accuracy".to_owned(),
+            test_accuracy: test.accuracy,
+            test_loss: test.loss,
+            validation_accuracy: validation.map(|score| score.accuracy),
+            validation_loss: validation.map(|score| score.loss),
+            steps: self.trainer.steps_done(),
+            seconds,
+            step_ms_median: median(&mut self.step_ms),
+            refresh_ms_median: median(&mut self.refresh_ms),
+            peak_rss_bytes: machine::peak_rss_bytes(),
+            parameters: sparse().map(|layer| layer.n).sum(),
+            active: sparse().map(|layer| layer.active).sum(),
+            backward: sparse().map(|layer| layer.backward).sum(),
+            training_bytes: layers.iter().map(|layer| layer.training_bytes).sum(),
+            dense_training_bytes: layers.iter().map(|layer| layer.dense_training_bytes).sum(),
+            reservoir_bytes: layers.iter().map(|layer| layer.reservoir_bytes).sum(),
+            train_flops_ratio: train_flops_ratio(&layers, config.sparsity.explore_until),
+            isa: self.trainer.isa().name().to_owned(),
+            threads: rayon::current_num_threads(),
+            layers,
+        }
+    }
+
+    /// Says of a run that diverged what is left of it.
+    fn explain(&self, error: TrainError) -> TrainError {
+        match (error, self.saved) {
+            (TrainError::Diverged { what, step, .. }, Some(saved)) => {
+                let kept =
+                    format!("the checkpoint of step {saved} is kept in {}", self.dir.checkpoint().display());
+                TrainError::Diverged { what, step, kept }
+            }
+            (TrainError::Diverged { what, step, .. }, None) => {
+                TrainError::Diverged { what, step, kept: "there is no checkpoint yet".to_owned() }
+            }
+            (error, _) => error,
+        }
+    }
+}

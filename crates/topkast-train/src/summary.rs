@@ -1,0 +1,194 @@
+//! What a run came to: `summary.json`.
+
+use serde::{Deserialize, Serialize};
+use topkast_nn::{Mlp, ParameterMut};
+
+use crate::config::{Config, OptimizerKind};
+
+/// The contents of `summary.json`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Summary {
+    /// Which of the scores the task is judged by.
+    pub task_metric: String,
+    /// Fraction of the test data classified right.
+    pub test_accuracy: f64,
+    /// Mean cross-entropy on the test data.
+    pub test_loss: f64,
+    /// The same on the held-out training data, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
+    /// The same on the held-out training data, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Steps done.
+    pub steps: u64,
+    /// Seconds of training, evaluation between epochs included.
+    pub seconds: f64,
+    /// Median time of a step, of those since the run started or was last resumed.
+    pub step_ms_median: f64,
+    /// Median time of a refresh, likewise; 0 without any.
+    pub refresh_ms_median: f64,
+    /// The most memory the process had resident.
+    pub peak_rss_bytes: Option<u64>,
+    /// n, over the sparse layers.
+    pub parameters: u64,
+    /// |A|, over the sparse layers.
+    pub active: u64,
+    /// |B|, over the sparse layers.
+    pub backward: u64,
+    /// Weights, gradients, optimizer state and indices of all layers.
+    pub training_bytes: u64,
+    /// The same for the network with every layer dense.
+    pub dense_training_bytes: u64,
+    /// What reservoirs hold besides.
+    pub reservoir_bytes: u64,
+    /// Floating-point operations of training, as a fraction of the dense network's.
+    pub train_flops_ratio: f64,
+    /// Instruction set.
+    pub isa: String,
+    /// Threads.
+    pub threads: usize,
+    /// Each layer.
+    pub layers: Vec<LayerSummary>,
+}
+
+/// One linear layer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LayerSummary {
+    /// Name.
+    pub name: String,
+    /// Outputs and inputs.
+    pub shape: [usize; 2],
+    /// Whether it is sparse.
+    pub sparse: bool,
+    /// Entries of the dense weight.
+    pub n: u64,
+    /// |A|.
+    pub active: u64,
+    /// |B|.
+    pub backward: u64,
+    /// Entries that have been in B at some time.
+    pub touched: u64,
+    /// Of those, the ones now in C.
+    pub dormant: u64,
+    /// Weights, gradients, optimizer state and indices, with the bias.
+    pub training_bytes: u64,
+    /// The same, were it dense.
+    pub dense_training_bytes: u64,
+    /// What its reservoir holds besides.
+    pub reservoir_bytes: u64,
+}
+
+/// What each linear layer of `network` holds.
+pub fn layer_summaries(network: &mut Mlp, config: &Config) -> Vec<LayerSummary> {
+    let mut layers: Vec<LayerSummary> = Vec::new();
+    let dense_entry = 4 * (2 + moments(config));
+    network.visit(&mut |name, parameter| match parameter {
+        ParameterMut::Sparse(weight) => {
+            let (pattern, counts) = (weight.pattern(), weight.counts());
+            let backward = counts.backward as u64;
+            let dormant = weight.reservoir().map_or(0, |reservoir| reservoir.dormant());
+            layers.push(LayerSummary {
+                name: layer_name(name),
+                shape: [pattern.rows(), pattern.width()],
+                sparse: true,
+                n: pattern.total(),
+                active: counts.active as u64,
+                backward,
+                touched: backward + dormant,
+                dormant,
+                training_bytes: weight.training_bytes() as u64,
+                dense_training_bytes: pattern.total() * dense_entry,
+                reservoir_bytes: weight.reservoir().map_or(0, |reservoir| reservoir.bytes() as u64),
+            });
+        }
+        ParameterMut::Weight { parameter, shape } => {
+            let n = parameter.values.len() as u64;
+            layers.push(LayerSummary {
+                name: layer_name(name),
+                shape,
+                sparse: false,
+                n,
+                active: n,
+                backward: n,
+                touched: n,
+                dormant: 0,
+                training_bytes: parameter.bytes() as u64,
+                dense_training_bytes: n * dense_entry,
+                reservoir_bytes: 0,
+            });
+        }
+        ParameterMut::Bias(parameter) => {
+            let layer = layers.last_mut().expect("a bias follows its weight");
+            layer.training_bytes += parameter.bytes() as u64;
+            layer.dense_training_bytes += parameter.values.len() as u64 * dense_entry;
+        }
+    });
+    layers
+}
+
+fn layer_name(parameter: &str) -> String {
+    parameter.strip_suffix(".weight").unwrap_or(parameter).to_owned()
+}
+
+/// How many numbers per weight an optimizer keeps in a dense network, where a step count per entry is not needed.
+fn moments(config: &Config) -> u64 {
+    match config.optimizer.kind {
+        OptimizerKind::Sgd if config.optimizer.momentum == 0.0 => 0,
+        OptimizerKind::Sgd => 1,
+        OptimizerKind::Adam | OptimizerKind::AdamW => 2,
+    }
+}
+
+/// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
+/// weight gradient D + M for the part of the run that explores (paper §3).
+pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64) -> f64 {
+    let (mut sparse, mut dense) = (0.0, 0.0);
+    for (number, layer) in layers.iter().enumerate() {
+        let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
+        let (active, backward) = (layer.active as f64, layer.backward as f64);
+        sparse += passes_of_a * active + active + (backward - active) * explore_until;
+        dense += (passes_of_a + 1.0) * layer.n as f64;
+    }
+    sparse / dense
+}
+
+/// The middle of `values`; 0 if there are none.
+pub(crate) fn median(values: &mut [f32]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flops_count_what_is_computed() {
+        let layer = |n, active, backward| LayerSummary {
+            name: String::new(),
+            shape: [0, 0],
+            sparse: true,
+            n,
+            active,
+            backward,
+            touched: 0,
+            dormant: 0,
+            training_bytes: 0,
+            dense_training_bytes: 0,
+            reservoir_bytes: 0,
+        };
+        let layers = [layer(100, 10, 20), layer(100, 100, 100)];
+        assert_eq!(train_flops_ratio(&layers, 1.0), (10.0 + 20.0 + 300.0) / 500.0);
+        assert_eq!(train_flops_ratio(&layers, 0.5), (10.0 + 15.0 + 300.0) / 500.0);
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut []), 0.0);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+    }
+}

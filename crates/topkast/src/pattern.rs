@@ -1,0 +1,207 @@
+//! Where a sparse weight's entries are: the structure of A and of B∖A, shared and immutable.
+
+use std::sync::OnceLock;
+
+use thiserror::Error;
+use topkast_kernels::{Csr, CsrError, Transposed};
+
+/// The sets A and B of one weight `[rows × width]`.
+///
+/// Everything of length |B| (values, gradients, optimizer moments) lists the entries of A first, in row order, then
+/// those of B∖A, in row order. So the forward pass, the penalty's two coefficients, and a weight without exploration
+/// each work on one contiguous slice.
+#[derive(Debug)]
+pub struct Pattern {
+    active: Csr,
+    explore: Csr,
+    transposed: OnceLock<Transposed>,
+}
+
+/// Why two sets of entries do not make a pattern.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PatternError {
+    #[error("active set: {0}")]
+    Active(CsrError),
+    #[error("exploration set: {0}")]
+    Explore(CsrError),
+    #[error("the active set is of a {0}x{1} weight, but the exploration set of a {2}x{3} one")]
+    Shapes(usize, usize, usize, usize),
+    #[error("row {row}, column {column} is both in A and in B\\A")]
+    Overlap { row: usize, column: usize },
+    #[error("A and B\\A together hold {0} entries; a layer can hold at most 2^32 - 1")]
+    TooLarge(usize),
+}
+
+impl Pattern {
+    /// Puts A and B∖A together.
+    ///
+    /// # Errors
+    /// If their shapes differ, they share an entry, or together exceed 2³² − 1 entries.
+    pub fn new(active: Csr, explore: Csr) -> Result<Self, PatternError> {
+        let shape = |csr: &Csr| (csr.rows(), csr.width());
+        if shape(&active) != shape(&explore) {
+            let ((a, b), (c, d)) = (shape(&active), shape(&explore));
+            return Err(PatternError::Shapes(a, b, c, d));
+        }
+        if active.entries() + explore.entries() > u32::MAX as usize {
+            return Err(PatternError::TooLarge(active.entries() + explore.entries()));
+        }
+        for row in 0..active.rows() {
+            let mut theirs = explore.row_columns(row).peekable();
+            for column in active.row_columns(row) {
+                while theirs.next_if(|&other| other < column).is_some() {}
+                if theirs.peek() == Some(&column) {
+                    return Err(PatternError::Overlap { row, column });
+                }
+            }
+        }
+        Ok(Self { active, explore, transposed: OnceLock::new() })
+    }
+
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.active.rows()
+    }
+
+    /// Number of inputs.
+    pub fn width(&self) -> usize {
+        self.active.width()
+    }
+
+    /// n, the entries of the dense weight.
+    pub fn total(&self) -> u64 {
+        self.rows() as u64 * self.width() as u64
+    }
+
+    /// A: entries `0..|A|`.
+    pub fn active(&self) -> &Csr {
+        &self.active
+    }
+
+    /// B∖A: entries `|A|..|B|`.
+    pub fn explore(&self) -> &Csr {
+        &self.explore
+    }
+
+    /// |B|.
+    pub fn backward_len(&self) -> usize {
+        self.active.entries() + self.explore.entries()
+    }
+
+    /// A by column, for the input gradient; made when first asked for.
+    pub fn transposed(&self) -> &Transposed {
+        self.transposed.get_or_init(|| self.active.transposed())
+    }
+
+    /// Calls `visit(flat index, entry)` for all of B in ascending order of flat index.
+    pub fn for_each_by_index(&self, mut visit: impl FnMut(u64, usize)) {
+        let explored = self.active.entries();
+        for row in 0..self.rows() {
+            let start = row as u64 * self.width() as u64;
+            let (mut a, mut b) = (self.active.row_entries(row), self.explore.row_entries(row));
+            while !a.is_empty() || !b.is_empty() {
+                let take_a = b.is_empty()
+                    || (!a.is_empty() && self.active.column(a.start) < self.explore.column(b.start));
+                if take_a {
+                    visit(start + self.active.column(a.start) as u64, a.start);
+                    a.start += 1;
+                } else {
+                    visit(start + self.explore.column(b.start) as u64, explored + b.start);
+                    b.start += 1;
+                }
+            }
+        }
+    }
+
+    /// Bytes of the structure, with the transposed index where it has been made.
+    pub fn bytes(&self) -> usize {
+        let transposed = self.transposed.get().map_or(0, |t| t.csr.bytes() + size_of_val(&t.order[..]));
+        self.active.bytes() + self.explore.bytes() + transposed
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.active == other.active && self.explore == other.explore
+    }
+}
+
+/// Builds the [`Csr`] of entries given in ascending order of flat index.
+pub(crate) struct CsrBuilder {
+    rows: usize,
+    width: usize,
+    offsets: Vec<u32>,
+    columns: Vec<u32>,
+}
+
+impl CsrBuilder {
+    pub(crate) fn new(rows: usize, width: usize, entries: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Self { rows, width, offsets, columns: Vec::with_capacity(entries) }
+    }
+
+    pub(crate) fn push(&mut self, index: u64) {
+        let row = (index / self.width as u64) as usize;
+        while self.offsets.len() <= row {
+            self.offsets.push(self.columns.len() as u32);
+        }
+        self.columns.push((index - row as u64 * self.width as u64) as u32);
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Csr, CsrError> {
+        self.offsets.resize(self.rows + 1, self.columns.len() as u32);
+        Csr::new(self.width, self.offsets, self.columns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn csr(rows: usize, width: usize, indices: impl IntoIterator<Item = u64>) -> Csr {
+        let mut builder = CsrBuilder::new(rows, width, 0);
+        indices.into_iter().for_each(|index| builder.push(index));
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn sets_that_share_an_entry_are_refused() {
+        let overlap = Pattern::new(csr(2, 5, [1, 7]), csr(2, 5, [0, 7, 8]));
+        assert_eq!(overlap.unwrap_err(), PatternError::Overlap { row: 1, column: 2 });
+        let shapes = Pattern::new(csr(2, 5, [1]), csr(5, 2, [1]));
+        assert_eq!(shapes.unwrap_err(), PatternError::Shapes(2, 5, 5, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn visits_all_of_b_by_index(
+            rows in 1usize..9,
+            width in 1usize..20,
+            active in prop::collection::btree_set(0u64..160, 0..60),
+            explore in prop::collection::btree_set(0u64..160, 0..60),
+        ) {
+            let total = (rows * width) as u64;
+            let active: BTreeSet<u64> = active.into_iter().filter(|&i| i < total).collect();
+            let explore: BTreeSet<u64> =
+                explore.into_iter().filter(|&i| i < total && !active.contains(&i)).collect();
+            let pattern = Pattern::new(
+                csr(rows, width, active.iter().copied()),
+                csr(rows, width, explore.iter().copied()),
+            ).unwrap();
+            let by_entry: Vec<u64> =
+                pattern.active().flat_indices().chain(pattern.explore().flat_indices()).collect();
+            let mut visited = Vec::new();
+            pattern.for_each_by_index(|index, entry| {
+                assert_eq!(by_entry[entry], index);
+                visited.push(index);
+            });
+            let union: Vec<u64> = active.union(&explore).copied().collect();
+            prop_assert_eq!(visited, union);
+            prop_assert_eq!(pattern.backward_len(), by_entry.len());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where C lives: the entries outside the backward set, which keep their value and get no gradient.
+
+mod dense;
+
+pub use dense::DenseReservoir;
+
+use crate::Entry;
+
+/// Everything of θ that is not in B.
+///
+/// The entries of B belong to the [`SparseWeight`](crate::SparseWeight) that owns the reservoir (*held* entries);
+/// together they are θ. A reservoir answers which entries of θ are largest and what the value of an entry of C is; it
+/// need not store C to do so.
+pub trait Reservoir: Send + Sync {
+    /// Appends to `out`, in ascending order of index, the `count` entries of θ = `held` ∪ C that are largest in
+    /// magnitude, ties to the lower index. `held` is all of B in ascending order of index.
+    ///
+    /// # Panics
+    /// If θ has fewer than `count` entries.
+    fn largest(&mut self, held: &[Entry], count: usize, out: &mut Vec<Entry>);
+
+    /// The value of an entry of C.
+    fn value(&self, index: u64) -> f32;
+
+    /// Exchanges entries after a selection: `left` were in B and are now in C, `entered` the reverse. Both are in
+    /// ascending order of index.
+    fn exchange(&mut self, left: &[Entry], entered: &[u64]);
+
+    /// n, the number of entries of θ.
+    fn entries(&self) -> u64;
+
+    /// How many entries of C have been in B at some time.
+    fn dormant(&self) -> u64;
+
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+
+    /// What a checkpoint has to keep.
+    fn state(&self) -> ReservoirState<'_>;
+}
+
+/// A reservoir's contents, as checkpoints store them.
+pub enum ReservoirState<'a> {
+    /// θ in flat order (entries of B may be stale), and which entries of C have been in B.
+    Dense {
+        /// θ.
+        theta: &'a [f32],
+        /// One bit per entry, 64 a word, the lowest index in the lowest bit.
+        dormant: &'a [u64],
+    },
+}

@@ -1,0 +1,85 @@
+//! Learning-rate schedules.
+
+/// How the learning rate goes after warm-up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// Stays.
+    Constant,
+    /// Is multiplied by `factor` at each of the `milestones`, given as fractions of all steps.
+    Step {
+        /// Fractions of all steps, in (0, 1).
+        milestones: Vec<f64>,
+        /// What the rate is multiplied by at each.
+        factor: f64,
+    },
+    /// Falls to 0 along half a cosine.
+    Cosine,
+}
+
+/// The learning rate of every step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// The highest rate.
+    pub peak: f64,
+    /// Steps over which the rate first rises linearly; the first step has `peak / warmup_steps`.
+    pub warmup_steps: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// What follows warm-up.
+    pub shape: Shape,
+}
+
+impl Schedule {
+    /// The rate at `step`, counted from 0.
+    pub fn rate(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        match &self.shape {
+            Shape::Constant => self.peak,
+            Shape::Step { milestones, factor } => {
+                let done = step as f64 / self.total_steps.max(1) as f64;
+                let passed = milestones.iter().filter(|&&milestone| done >= milestone).count();
+                self.peak * factor.powi(passed as i32)
+            }
+            Shape::Cosine => {
+                let span = self.total_steps.saturating_sub(self.warmup_steps).max(1);
+                let done = ((step - self.warmup_steps) as f64 / span as f64).min(1.0);
+                self.peak * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+
+    /// The sum of the rates of all steps: with the penalty's coefficient, how far it pulls over a run.
+    pub fn total(&self) -> f64 {
+        (0..self.total_steps).map(|step| self.rate(step)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_go_where_they_should() {
+        let schedule = |shape, warmup_steps| Schedule { peak: 2.0, warmup_steps, total_steps: 100, shape };
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} against {b}");
+
+        near(schedule(Shape::Constant, 0).rate(99), 2.0);
+        let step = schedule(Shape::Step { milestones: vec![0.5, 0.75], factor: 0.1 }, 0);
+        for (at, rate) in [(0, 2.0), (49, 2.0), (50, 0.2), (75, 0.02), (99, 0.02)] {
+            near(step.rate(at), rate);
+        }
+        let cosine = schedule(Shape::Cosine, 0);
+        for (at, rate) in [(0, 2.0), (50, 1.0), (100, 0.0), (200, 0.0)] {
+            near(cosine.rate(at), rate);
+        }
+        let warm = schedule(Shape::Cosine, 20);
+        for (at, rate) in [(0, 0.1), (9, 1.0), (19, 2.0), (20, 2.0), (60, 1.0)] {
+            near(warm.rate(at), rate);
+        }
+        near(schedule(Shape::Constant, 0).total(), 200.0);
+        near(schedule(Shape::Constant, 100).rate(100), 2.0);
+        near(schedule(Shape::Cosine, 100).rate(100), 2.0);
+    }
+}

@@ -1,0 +1,248 @@
+//! A sparse weight: pattern, values, and the one path by which its sets change.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use topkast_kernels::Isa;
+
+use crate::init::active_scale;
+use crate::pattern::CsrBuilder;
+use crate::reservoir::DenseReservoir;
+use crate::selection::select_largest;
+use crate::{
+    Counts, Entry, Moments, Optimizer, Parameter, Pattern, PatternError, Remap, Reservoir, Scale, Seed,
+    kaiming_normal,
+};
+
+mod choice;
+use choice::{Choice, Held};
+
+/// How B∖A is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explore {
+    /// The entries that follow A in magnitude (paper §2.1).
+    Magnitude,
+    /// Uniformly at random outside A, drawn again at every refresh (the paper's ablation).
+    Random,
+    /// Not at all: B = A.
+    None,
+}
+
+/// What decides A and B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// A is the largest entries by magnitude, chosen again at every refresh.
+    TopKast(Explore),
+    /// A is drawn at random once and B = A.
+    Static,
+}
+
+/// A weight `[rows × width]` of which only the entries in B are held, see [`Pattern`] for their order.
+pub struct SparseWeight {
+    pattern: Arc<Pattern>,
+    parameter: Parameter,
+    topology: Topology,
+    counts: Counts,
+    reservoir: Option<Box<dyn Reservoir>>,
+    seed: Seed,
+}
+
+/// Why the parts of a weight do not fit together.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[allow(missing_docs)]
+pub enum WeightError {
+    #[error("{what}: {got} given, {want} expected")]
+    Length { what: &'static str, got: usize, want: usize },
+    #[error("a {rows}x{width} weight has no entries or too many to index")]
+    Shape { rows: usize, width: usize },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    #[error("the reservoir holds {got} entries, not those of this weight")]
+    Reservoir { got: u64 },
+}
+
+impl SparseWeight {
+    /// A fresh weight: θ⁰ is Kaiming normal with the given scale, A and B follow from it (or, static, from the seed).
+    ///
+    /// # Errors
+    /// If the shape is empty or overflows, or `counts` does not fit in it.
+    pub fn new(
+        rows: usize,
+        width: usize,
+        counts: Counts,
+        topology: Topology,
+        scale: Scale,
+        seed: Seed,
+    ) -> Result<Self, WeightError> {
+        let total = checked_total(rows, width, counts)?;
+        let counts = match topology {
+            Topology::TopKast(Explore::Magnitude | Explore::Random) => counts,
+            Topology::TopKast(Explore::None) | Topology::Static => {
+                Counts { backward: counts.active, ..counts }
+            }
+        };
+        let (choice, reservoir) = match topology {
+            Topology::Static => (Choice::random(total, counts, scale, rows, seed), None),
+            Topology::TopKast(explore) => {
+                let theta = kaiming_normal(seed.named("theta"), total as usize, width as f64).collect();
+                let mut reservoir = DenseReservoir::new(theta);
+                if scale == Scale::Active {
+                    let squares = active_squares(&mut reservoir, counts.active);
+                    reservoir.scale(active_scale(squares, rows));
+                }
+                let choice = Choice::top_kast(&mut reservoir, &Held::default(), total, counts, explore, seed);
+                (choice, Some(Box::new(reservoir) as Box<dyn Reservoir>))
+            }
+        };
+        let pattern = Arc::new(choice.pattern(rows, width)?);
+        let parameter = Parameter::new(choice.values());
+        Ok(Self { pattern, parameter, topology, counts, reservoir, seed })
+    }
+
+    /// Becomes what a checkpoint holds: sets, values, optimizer state and reservoir of a weight made with the same
+    /// arguments.
+    ///
+    /// # Errors
+    /// If the parts do not fit this weight or each other; the weight is then unchanged.
+    pub fn restore(
+        &mut self,
+        pattern: Pattern,
+        parameter: Parameter,
+        reservoir: Option<Box<dyn Reservoir>>,
+    ) -> Result<(), WeightError> {
+        let (rows, width) = (self.pattern.rows(), self.pattern.width());
+        let Counts { active, backward } = self.counts;
+        let Moments { first, second, age } = &parameter.moments;
+        for (what, got, want) in [
+            ("rows", pattern.rows(), rows),
+            ("columns", pattern.width(), width),
+            ("active entries", pattern.active().entries(), active),
+            ("backward entries", pattern.backward_len(), backward),
+            ("values", parameter.values.len(), backward),
+            ("gradients", parameter.gradient.len(), backward),
+            ("first moments", first.len(), if first.is_empty() { 0 } else { backward }),
+            ("second moments", second.len(), if second.is_empty() { 0 } else { backward }),
+            ("ages", age.len(), second.len()),
+        ] {
+            if got != want {
+                return Err(WeightError::Length { what, got, want });
+            }
+        }
+        let entries = reservoir.as_ref().map(|reservoir| reservoir.entries());
+        if entries != self.reservoir.as_ref().map(|reservoir| reservoir.entries()) {
+            return Err(WeightError::Reservoir { got: entries.unwrap_or(0) });
+        }
+        self.pattern = Arc::new(pattern);
+        self.parameter = parameter;
+        self.reservoir = reservoir;
+        Ok(())
+    }
+
+    /// Where the entries are.
+    pub fn pattern(&self) -> &Arc<Pattern> {
+        &self.pattern
+    }
+
+    /// Values, gradient and optimizer state, in the pattern's order.
+    pub fn parameter(&self) -> &Parameter {
+        &self.parameter
+    }
+
+    /// As [`parameter`](Self::parameter); lengths must stay as they are.
+    pub fn parameter_mut(&mut self) -> &mut Parameter {
+        &mut self.parameter
+    }
+
+    /// α: the values of A, what the network computes with (paper §2.1, eq. 1).
+    pub fn active_values(&self) -> &[f32] {
+        &self.parameter.values[..self.counts.active]
+    }
+
+    /// What decides A and B.
+    pub fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    /// |A| and |B|.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Where C is kept; a static weight has no C that could return.
+    pub fn reservoir(&self) -> Option<&dyn Reservoir> {
+        self.reservoir.as_deref()
+    }
+
+    /// D, the forward density.
+    pub fn density(&self) -> f64 {
+        self.counts.active as f64 / self.pattern.total() as f64
+    }
+
+    /// Bytes of values, gradient, optimizer state and indices, without the reservoir.
+    pub fn training_bytes(&self) -> usize {
+        self.parameter.bytes() + self.pattern.bytes()
+    }
+
+    /// One optimizer step: A with the penalty λ, B∖A with λ/D (paper §2.3) unless `explore` is false, which leaves
+    /// B∖A as it is.
+    pub fn update(&mut self, optimizer: &Optimizer, isa: Isa, lr: f32, gradient_scale: f32, explore: bool) {
+        let Counts { active, backward } = self.counts;
+        let penalty = optimizer.penalty();
+        optimizer.update(isa, lr, gradient_scale, &mut self.parameter, 0..active, penalty);
+        if explore && backward > active {
+            let penalty = (f64::from(penalty) / self.density()) as f32;
+            optimizer.update(isa, lr, gradient_scale, &mut self.parameter, active..backward, penalty);
+        }
+    }
+
+    /// Chooses A and B again from θ (paper §2.1): the only way they change. |A| and |B| stay; values stay with their
+    /// entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one enters.
+    ///
+    /// `step` tells random draws of different refreshes apart. A static weight is left as it is and returns `None`.
+    pub fn refresh(&mut self, step: u64) -> Option<Remap> {
+        let (Topology::TopKast(explore), Some(reservoir)) = (self.topology, &mut self.reservoir) else {
+            return None;
+        };
+        let held = Held::of(&self.pattern, &self.parameter.values);
+        let (total, seed) = (self.pattern.total(), self.seed.numbered(step));
+        let choice = Choice::top_kast(reservoir.as_mut(), &held, total, self.counts, explore, seed);
+        let sources = choice.sources(&held);
+        let (left, entered) = choice.moved(&held, &sources);
+        reservoir.exchange(&left, &entered);
+        let old = (self.counts.backward, self.counts.active);
+        let remap = Remap::new(sources.into_iter(), old.0, self.counts.active, old.1);
+        let pattern = choice.pattern(self.pattern.rows(), self.pattern.width());
+        // Chosen entries are distinct, in range and in index order by construction.
+        self.pattern = Arc::new(pattern.expect("a refresh makes a valid pattern"));
+        self.parameter.remap(&remap, choice.values());
+        Some(remap)
+    }
+}
+
+impl std::fmt::Debug for SparseWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SparseWeight")
+            .field("rows", &self.pattern.rows())
+            .field("width", &self.pattern.width())
+            .field("topology", &self.topology)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+fn checked_total(rows: usize, width: usize, counts: Counts) -> Result<u64, WeightError> {
+    let total = rows
+        .checked_mul(width)
+        .filter(|&total| total > 0 && rows < u32::MAX as usize && width < u32::MAX as usize)
+        .ok_or(WeightError::Shape { rows, width })? as u64;
+    if counts.active as u64 > total || counts.backward as u64 > total || counts.active > counts.backward {
+        return Err(WeightError::Length { what: "backward set", got: counts.backward, want: total as usize });
+    }
+    Ok(total)
+}
+
+fn active_squares(reservoir: &mut DenseReservoir, active: usize) -> f64 {
+    let mut chosen = Vec::with_capacity(active);
+    reservoir.largest(&[], active, &mut chosen);
+    chosen.iter().map(|entry| f64::from(entry.value).powi(2)).sum()
+}
