@@ -5,11 +5,12 @@
 //! and then the arithmetic is vectorised. No fused multiply-add, so every instruction set gives the same bits.
 
 use crate::chunks::{CHUNK, for_each_chunk};
+use crate::lanes::{read, write};
 use crate::simd::Simd;
 use crate::{Isa, Kernel, Penalty};
 
-/// Entries whose corrections are looked up together: these and the slices stay in L1.
-const BLOCK: usize = 256;
+/// Entries whose corrections are looked up together.
+const BLOCK: usize = 16;
 
 /// The decay rates of Adam's moments, with their bias corrections tabulated by an entry's number of updates.
 ///
@@ -57,10 +58,25 @@ impl Corrections {
         self.beta2
     }
 
-    /// The corrections for an entry that has had `age ≥ 1` updates.
+    /// Counts one more update of each entry and looks up its corrections.
     #[inline(always)]
-    fn at(&self, age: u32) -> [f32; 2] {
-        self.factors[(age as usize).min(self.factors.len()) - 1]
+    fn of_block(&self, age: &mut [u32; BLOCK]) -> ([f32; BLOCK], [f32; BLOCK]) {
+        let last = self.factors.len() as u32;
+        let mut places = [0; BLOCK];
+        for (age, place) in age.iter_mut().zip(&mut places) {
+            *age = age.saturating_add(1);
+            *place = (*age).min(last) - 1;
+        }
+        if places == [places[0]; BLOCK] {
+            // Most entries are as old as the training, or past the table's end.
+            let [first, second] = self.factors[places[0] as usize];
+            return ([first; BLOCK], [second; BLOCK]);
+        }
+        let (mut firsts, mut seconds) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for ((&place, first), second) in places.iter().zip(&mut firsts).zip(&mut seconds) {
+            [*first, *second] = self.factors[place as usize];
+        }
+        (firsts, seconds)
     }
 }
 
@@ -121,48 +137,72 @@ impl Kernel for Step<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let blocks = self.values.chunks_mut(BLOCK).zip(self.gradient.chunks(BLOCK));
-        let moments = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
+    fn run<S: Simd>(self, s: S) {
+        let (values, values_rest) = self.values.as_chunks_mut();
+        let (gradient, gradient_rest) = self.gradient.as_chunks();
+        let (first, first_rest) = self.first.as_chunks_mut();
+        let (second, second_rest) = self.second.as_chunks_mut();
+        let (age, age_rest) = self.age.as_chunks_mut();
+        let moments = first.iter_mut().zip(second);
         for (((values, gradient), (first, second)), age) in
-            blocks.zip(moments).zip(self.age.chunks_mut(BLOCK))
+            values.iter_mut().zip(gradient).zip(moments).zip(age)
         {
-            let (mut correct_first, mut correct_second) = ([0.0; BLOCK], [0.0; BLOCK]);
-            for ((age, first), second) in age.iter_mut().zip(&mut correct_first).zip(&mut correct_second) {
-                *age = age.saturating_add(1);
-                [*first, *second] = self.step.corrections.at(*age);
-            }
-            self.step.update(values, gradient, (first, &correct_first), (second, &correct_second));
+            self.step.update(s, values, gradient, first, second, age);
+        }
+        let rest = values_rest.len();
+        if rest > 0 {
+            let mut values = padded(values_rest);
+            let (mut first, mut second) = (padded(first_rest), padded(second_rest));
+            let mut age = padded(age_rest);
+            self.step.update(s, &mut values, &padded(gradient_rest), &mut first, &mut second, &mut age);
+            values_rest.copy_from_slice(&values[..rest]);
+            first_rest.copy_from_slice(&first[..rest]);
+            second_rest.copy_from_slice(&second[..rest]);
+            age_rest.copy_from_slice(&age[..rest]);
         }
     }
 }
 
+#[inline(always)]
+fn padded<T: Copy + Default>(values: &[T]) -> [T; BLOCK] {
+    let mut block = [T::default(); BLOCK];
+    block[..values.len()].copy_from_slice(values);
+    block
+}
+
 impl Adam<'_> {
-    /// Updates a block, each moment with its entries' corrections.
     #[inline(always)]
-    fn update(
+    fn update<S: Simd>(
         &self,
-        values: &mut [f32],
-        gradient: &[f32],
-        (first, correct_first): (&mut [f32], &[f32]),
-        (second, correct_second): (&mut [f32], &[f32]),
+        s: S,
+        values: &mut [f32; BLOCK],
+        gradient: &[f32; BLOCK],
+        first: &mut [f32; BLOCK],
+        second: &mut [f32; BLOCK],
+        age: &mut [u32; BLOCK],
     ) {
-        let Self { lr, epsilon, decoupled, gradient_scale, penalty, corrections } = *self;
-        let (beta1, beta2) = (corrections.beta1 as f32, corrections.beta2 as f32);
-        let (rest1, rest2) = ((1.0 - corrections.beta1) as f32, (1.0 - corrections.beta2) as f32);
-        let first = first.iter_mut().zip(correct_first);
-        let second = second.iter_mut().zip(correct_second);
-        for (((value, &gradient), (m, c1)), (v, c2)) in values.iter_mut().zip(gradient).zip(first).zip(second)
-        {
-            let pull = penalty.gradient(*value);
-            let (g, shrunk) = if decoupled {
-                (gradient_scale * gradient, *value - lr * pull)
+        let (correct_first, correct_second) = self.corrections.of_block(age);
+        let (beta1, beta2) = (self.corrections.beta1, self.corrections.beta2);
+        let [beta1, rest1] = [beta1, 1.0 - beta1].map(|beta| s.splat(beta as f32));
+        let [beta2, rest2] = [beta2, 1.0 - beta2].map(|beta| s.splat(beta as f32));
+        let (lr, epsilon) = (s.splat(self.lr), s.splat(self.epsilon));
+        for at in (0..BLOCK).step_by(S::LANES) {
+            let mut value = read(s, &values[at..]);
+            let mut g = s.mul(s.splat(self.gradient_scale), read(s, &gradient[at..]));
+            let pull = self.penalty.gradient_vector(s, value);
+            if self.decoupled {
+                value = s.sub(value, s.mul(lr, pull));
             } else {
-                (gradient_scale * gradient + pull, *value)
-            };
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * (g * g);
-            *value = shrunk - lr * (*m * c1) / (v.sqrt() * c2 + epsilon);
+                g = s.add(g, pull);
+            }
+            let m = s.add(s.mul(beta1, read(s, &first[at..])), s.mul(rest1, g));
+            let v = s.add(s.mul(beta2, read(s, &second[at..])), s.mul(rest2, s.mul(g, g)));
+            let root = s.mul(s.sqrt(v), read(s, &correct_second[at..]));
+            let corrected = s.mul(m, read(s, &correct_first[at..]));
+            let step = s.div(s.mul(lr, corrected), s.add(root, epsilon));
+            write(s, &mut first[at..], m);
+            write(s, &mut second[at..], v);
+            write(s, &mut values[at..], s.sub(value, step));
         }
     }
 }
@@ -287,11 +327,11 @@ mod tests {
         assert_eq!(Corrections::new(0.0, 0.0).factors, [[1.0, 1.0]]);
         let usual = Corrections::new(0.9, 0.999);
         assert!(usual.factors.len() < 20_000 && *usual.factors.last().unwrap() == [1.0, 1.0]);
-        assert_eq!(usual.at(1), [10.0, (1.0 / 0.001f64.sqrt()) as f32]);
+        assert_eq!(usual.factors[0], [10.0, (1.0 / 0.001f64.sqrt()) as f32]);
         let slow = Corrections::new(0.9, 0.99999);
         assert_eq!(slow.factors.len(), 1 << 20);
-        assert!(slow.at(u32::MAX)[1] - 1.0 < 2e-5);
-        assert_eq!(Corrections::new(0.9, 0.99998).at(u32::MAX), [1.0, 1.0]);
+        assert!(slow.factors.last().unwrap()[1] - 1.0 < 2e-5);
+        assert_eq!(Corrections::new(0.9, 0.99998).factors.last(), Some(&[1.0, 1.0]));
     }
 
     #[test]

@@ -47,19 +47,20 @@ impl<A: Split, B: Split> Split for (A, B) {
 
 /// Calls `map(start, part)` for consecutive parts of `data`, each `chunk` elements long but the last, which begin at
 /// element `start`; combines what they return with `add`, in a tree that depends on the number of chunks alone.
-/// Parallel on the current rayon pool.
+/// Parallel on the current rayon pool while a part is longer than `grain`, which the result does not depend on.
 pub(crate) fn combine_chunks<T: Split, R: Send>(
     data: T,
     chunk: usize,
+    grain: usize,
     map: &(impl Fn(usize, T) -> R + Sync),
     add: &(impl Fn(R, R) -> R + Sync),
 ) -> R {
-    split(0, data, chunk.max(1), map, add)
+    split(0, data, chunk, grain, map, add)
 }
 
 /// [`combine_chunks`] for work that returns nothing.
 pub(crate) fn for_each_chunk<T: Split>(data: T, chunk: usize, body: &(impl Fn(usize, T) + Sync)) {
-    combine_chunks(data, chunk, body, &|(), ()| ());
+    combine_chunks(data, chunk, chunk, body, &|(), ()| ());
 }
 
 /// As many rows of `stride` elements as make about one [`CHUNK`].
@@ -71,6 +72,7 @@ fn split<T: Split, R: Send>(
     start: usize,
     data: T,
     chunk: usize,
+    grain: usize,
     map: &(impl Fn(usize, T) -> R + Sync),
     add: &(impl Fn(R, R) -> R + Sync),
 ) -> R {
@@ -78,10 +80,11 @@ fn split<T: Split, R: Send>(
     if chunks <= 1 {
         return map(start, data);
     }
-    let middle = chunks / 2 * chunk;
+    let (parallel, middle) = (data.len() > grain, chunks / 2 * chunk);
     let (head, tail) = data.split_at(middle);
-    let (left, right) =
-        rayon::join(|| split(start, head, chunk, map, add), || split(start + middle, tail, chunk, map, add));
+    let left = || split(start, head, chunk, grain, map, add);
+    let right = || split(start + middle, tail, chunk, grain, map, add);
+    let (left, right) = if parallel { rayon::join(left, right) } else { (left(), right()) };
     add(left, right)
 }
 
@@ -106,11 +109,16 @@ mod tests {
         }
 
         #[test]
-        fn sums_are_the_same_bits_on_any_number_of_threads(len in 0usize..3000, threads in 1usize..6) {
+        fn sums_are_the_same_bits_on_any_number_of_threads(
+            len in 0usize..3000,
+            grain in 0usize..1000,
+            threads in 1usize..6,
+        ) {
             let values: Vec<f32> = (0..len).map(|i| (i as f32 * 1.7).sin()).collect();
-            let sum = || combine_chunks(&values[..], 64, &|_, part| part.iter().sum::<f32>(), &|a, b| a + b);
+            let part = |_, part: &[f32]| part.iter().sum::<f32>();
+            let sum = |grain| combine_chunks(&values[..], 64, grain, &part, &|a, b| a + b);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            prop_assert_eq!(pool.install(sum).to_bits(), sum().to_bits());
+            prop_assert_eq!(pool.install(|| sum(grain)).to_bits(), sum(0).to_bits());
         }
     }
 }

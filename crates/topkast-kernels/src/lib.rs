@@ -3,10 +3,11 @@
 //! Activations are feature-major ([`Matrix`]: one row a feature, one column a *position*: a sample, a token, a
 //! pixel), sparse structure is a checked [`Csr`], and values are plain slices in the structure's order. Every
 //! kernel is one generic body over the small vector trait [`simd::Simd`], compiled once per instruction set and
-//! picked by an [`Isa`] the caller passes; its naive twin in [`naive`] is what it is tested against.
+//! picked by an [`Isa`] the caller passes; its naive twin (in [`naive`], or in its tests) is what it is tested against.
 //!
-//! Work is split over the current rayon pool by equal shares of non-zeros. The split never changes the order of
-//! a floating-point sum, so results are the same bits for any number of threads.
+//! Work is split over the current rayon pool: sparse products by equal shares of non-zeros, the rest in chunks of a
+//! fixed size. The split never changes the order of a floating-point sum, so results are the same bits for any number
+//! of threads.
 
 mod activation;
 mod adam;

@@ -5,7 +5,7 @@
 //! with each exponential left in the gradient; last the gradient is scaled to (exp(x − m)/Z − target)/positions.
 //! Strips depend on the shape alone and are combined in a fixed tree.
 
-use crate::chunks::combine_chunks;
+use crate::chunks::{CHUNK, combine_chunks};
 use crate::lanes::{read, write};
 use crate::math::exp;
 use crate::simd::Simd;
@@ -60,7 +60,7 @@ pub fn softmax_cross_entropy(
         let gradient = gradient.as_ref();
         isa.run(Strip { logits, labels, label_smoothing, gradient, start })
     };
-    combine_chunks(labels, STRIP, &strip, &add)
+    combine_chunks(labels, STRIP, CHUNK / classes.max(1), &strip, &add)
 }
 
 /// A matrix that tasks write at the same time, each its own strip of columns.
@@ -151,9 +151,11 @@ impl Strip<'_> {
             let largest = totals.largest.chunks_exact_mut(S::LANES);
             for ((x, largest), best) in row.zip(largest).zip(totals.best.chunks_exact_mut(S::LANES)) {
                 let (x, old) = (read(s, x), read(s, largest));
-                let winner = s.select_greater(x, old, number, read(s, best));
+                // Class numbers ascend, so the last to take the lead is the largest; a NaN never does.
+                let taken = s.select_greater(x, old, number, s.splat(0.0));
+                let winner = s.max(taken, read(s, best));
                 write(s, best, winner);
-                write(s, largest, s.select_greater(x, old, x, old));
+                write(s, largest, s.max(x, old));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The penalty on weight size whose gradient the optimizers add.
 
+use crate::simd::Simd;
+
 /// A penalty on each value, with its coefficient c, which is already that of the slice: λ for the active entries, λ/D
 /// for those that are only in the backward set (paper section 3, the exploration penalty; D the forward density).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,6 +25,20 @@ impl Penalty {
             Self::L1(c) if value > 0.0 => c,
             Self::L1(c) if value < 0.0 => -c,
             Self::L1(_) => 0.0,
+        }
+    }
+
+    /// The gradients at the lanes of `values`.
+    #[inline(always)]
+    pub(crate) fn gradient_vector<S: Simd>(self, s: S, values: S::Vector) -> S::Vector {
+        let zero = s.splat(0.0);
+        match self {
+            Self::None => zero,
+            Self::L2(c) => s.mul(s.splat(c), values),
+            Self::L1(c) => {
+                let pull = s.select_greater(values, zero, s.splat(c), zero);
+                s.select_greater(zero, values, s.splat(-c), pull)
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ pub fn row_sums(isa: Isa, dy: &Matrix, out: &mut [f32]) {
 /// `Σ v²`, summed in `f64`, where it cannot overflow: it is finite exactly if every value is, so it also serves as
 /// the check for NaN and infinities.
 pub fn sum_of_squares(isa: Isa, values: &[f32]) -> f64 {
-    combine_chunks(values, CHUNK, &|_, values| isa.run(SumOfSquares(values)), &|a, b| a + b)
+    combine_chunks(values, CHUNK, CHUNK, &|_, values| isa.run(SumOfSquares(values)), &|a, b| a + b)
 }
 
 struct RowSums<'a> {

@@ -43,6 +43,7 @@ impl Simd for Avx512 {
         sub(a, b) = _mm512_sub_ps;
         mul(a, b) = _mm512_mul_ps;
         div(a, b) = _mm512_div_ps;
+        sqrt(v) = _mm512_sqrt_ps;
         mul_add(a, b, c) = _mm512_fmadd_ps;
         max(a, b) = _mm512_max_ps;
         min(a, b) = _mm512_min_ps;

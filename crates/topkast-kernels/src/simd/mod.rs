@@ -50,6 +50,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a ÷ b`.
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `√v`.
+    fn sqrt(self, v: Self::Vector) -> Self::Vector;
     /// `a × b + c`, rounded once where the instruction set fuses it, twice in the portable one.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The larger of `a` and `b`; `b` where either is NaN.
@@ -108,6 +110,7 @@ mod tests {
             lanes(s.sub(a, b), &|a, b| a - b);
             lanes(s.mul(a, b), &|a, b| a * b);
             lanes(s.div(a, b), &|a, b| a / b);
+            lanes(s.sqrt(s.mul(a, a)), &|a, _| (a * a).sqrt());
             lanes(s.mul_add(a, b, a), &|a, b| a.mul_add(b, a));
             lanes(s.max(a, b), &f32::max);
             lanes(s.min(a, b), &f32::min);

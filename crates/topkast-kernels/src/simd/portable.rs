@@ -56,6 +56,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn sqrt(self, v: V) -> V {
+        v.map(f32::sqrt)
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         // Not `f32::mul_add`: without the instruction that is a library call.
         std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
