@@ -11,6 +11,7 @@
 mod blocks;
 mod buffer;
 mod csr;
+mod dense;
 mod isa;
 mod matrix;
 pub mod naive;
@@ -23,6 +24,7 @@ mod testing;
 
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
+pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};
 pub use isa::{Isa, IsaError, Kernel};
 pub use matrix::Matrix;
 pub use sddmm::sddmm;
