@@ -6,8 +6,11 @@
 
 use crate::Matrix;
 
-/// Output rows in a block: enough that packing the other operand once for each block is a percent of its work.
-const BLOCK: usize = 128;
+/// Output rows in a block of the products with activations as their result. Each block packs the other operand anew, at
+/// under a percent of its work.
+const BLOCK: usize = 256;
+/// Output rows in a block of the weight gradient, for which `gemm` has to transpose as it packs.
+const GRADIENT_BLOCK: usize = 512;
 
 /// `y = W·x`, `[outputs × inputs] · [inputs × positions]`, with `w` row by row; `y` takes the shape
 /// `[outputs × positions]` and is overwritten.
@@ -42,7 +45,7 @@ pub fn dense_weight_gradient(dy: &Matrix, x: &Matrix, dw: &mut [f32]) {
     let (outputs, inputs, positions) = (dy.features(), x.features(), x.positions());
     let left = Operand { data: dy.padded(), rows: outputs, columns: positions, row: dy.stride(), column: 1 };
     let right = Operand { data: x.padded(), rows: positions, columns: inputs, row: 1, column: x.stride() };
-    multiply(left, right, dw, inputs);
+    multiply(left, right, dw, inputs, GRADIENT_BLOCK);
 }
 
 /// `y = w·x` for matrices that `y` has the right shape for.
@@ -50,7 +53,7 @@ fn multiply_positions(w: Operand<'_>, x: &Matrix, y: &mut Matrix) {
     // The padding is computed along, as gemm would otherwise have to copy x for its odd width.
     let right =
         Operand { data: x.padded(), rows: x.features(), columns: x.stride(), row: x.stride(), column: 1 };
-    multiply(w, right, y.padded_mut(), x.positions());
+    multiply(w, right, y.padded_mut(), x.positions(), BLOCK);
 }
 
 /// A matrix within a slice: element `(i, j)` is at `i × row + j × column`.
@@ -76,13 +79,16 @@ impl<'a> Operand<'a> {
 }
 
 /// `out = left·right`, row by row, of which the first `kept` columns stay and the others, padding, become zero.
-fn multiply(left: Operand<'_>, right: Operand<'_>, out: &mut [f32], kept: usize) {
+fn multiply(left: Operand<'_>, right: Operand<'_>, out: &mut [f32], kept: usize, block: usize) {
     assert_eq!(out.len(), left.rows * right.columns, "the output must be rows × columns");
-    if left.rows > BLOCK {
-        let middle = left.rows.div_ceil(BLOCK) / 2 * BLOCK;
+    if left.rows > block {
+        let middle = left.rows.div_ceil(block) / 2 * block;
         let (top, bottom) = left.split_rows(middle);
         let (out_top, out_bottom) = out.split_at_mut(middle * right.columns);
-        rayon::join(|| multiply(top, right, out_top, kept), || multiply(bottom, right, out_bottom, kept));
+        rayon::join(
+            || multiply(top, right, out_top, kept, block),
+            || multiply(bottom, right, out_bottom, kept, block),
+        );
         return;
     }
     assert_eq!(left.columns, right.rows);
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn odd_shapes() {
         for positions in [0, 1, 15, 16, 17, 33, 100, 128, 129, 300] {
-            for (outputs, inputs) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (300, 17)]
+            for (outputs, inputs) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (600, 17)]
             {
                 check(outputs, inputs, positions, 1);
             }
@@ -168,7 +174,7 @@ mod tests {
     #[test]
     fn threads_do_not_show() {
         let mut random = Random::new(2);
-        for (outputs, inputs, positions) in [(400, 300, 100), (1000, 130, 300)] {
+        for (outputs, inputs, positions) in [(400, 300, 100), (1200, 130, 300)] {
             let w = random.values(outputs * inputs);
             let (x, dy) = (random.matrix(inputs, positions), random.matrix(outputs, positions));
             assert_same_on_any_threads(|_| {

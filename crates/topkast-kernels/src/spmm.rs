@@ -144,10 +144,15 @@ impl<S: Simd> Visit<S> for Share<'_> {
             }
         }
         if piece.last {
-            for (j, sum) in sums.iter_mut().enumerate() {
+            for sum in &mut sums {
+                *sum = self.epilogue.apply(simd, row, *sum);
+            }
+            if piece.position + N * S::LANES > self.x.positions() {
                 // A bias, or an infinite value, must not get into the padding.
-                let left = self.x.positions().saturating_sub(piece.position + j * S::LANES);
-                *sum = simd.keep_first(self.epilogue.apply(simd, row, *sum), left);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    let left = self.x.positions().saturating_sub(piece.position + j * S::LANES);
+                    *sum = simd.keep_first(*sum, left);
+                }
             }
         }
         for (j, &sum) in sums.iter().enumerate() {

@@ -1,0 +1,105 @@
+//! The sparse products against the dense ones, on one thread: `cargo bench -p topkast-kernels`.
+//!
+//! The products take turns, round after round, so that a machine shared with others slows all alike and each finds the
+//! caches as another left them. Shown are the median and the fastest round, and the rate of the fastest, counting two
+//! operations for each multiply-add that the non-zeros need.
+
+#![allow(clippy::print_stdout)]
+
+use std::time::Instant;
+use topkast_kernels::*;
+
+const ROUNDS: usize = 41;
+
+fn main() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
+    let isa = Isa::current().expect("TOPKAST_ISA names an instruction set of this machine");
+    println!("{isa:?}, one thread, {ROUNDS} rounds: median ms, fastest ms, GF/s at the fastest\n");
+    for (rows, width, positions, forward, backward) in [
+        (1024, 1024, 128, 0.1, 0.2),
+        (1024, 1024, 128, 0.02, 0.05),
+        (2048, 512, 1024, 0.1, 0.2),
+        (2048, 512, 1024, 0.02, 0.05),
+        (4096, 1024, 256, 0.1, 0.2),
+    ] {
+        println!("{rows}×{width}, {positions} positions, {forward} forward, {backward} backward");
+        pool.install(|| compare(isa, [rows, width, positions], forward, backward));
+    }
+}
+
+fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backward: f32) {
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut unit = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 40) as f32 / (1 << 24) as f32
+    };
+    let mut structure = |density: f32| {
+        let (mut offsets, mut columns) = (vec![0], Vec::new());
+        for _ in 0..rows {
+            columns.extend((0..width as u32).filter(|_| unit() < density));
+            offsets.push(columns.len() as u32);
+        }
+        Csr::new(width, offsets, columns).expect("ascending columns")
+    };
+    let (a, b) = (structure(forward), structure(backward));
+    let transposed = a.transposed();
+    let mut numbers = |count: usize| (0..count).map(|_| unit() - 0.5).collect::<Vec<_>>();
+    let values = numbers(a.entries());
+    let bias = numbers(rows);
+    let w = numbers(rows * width);
+    let x = Matrix::from_rows(width, positions, &numbers(width * positions));
+    let dy = Matrix::from_rows(rows, positions, &numbers(rows * positions));
+    let (mut y, mut dx, mut gathered) = (Matrix::default(), Matrix::default(), Buffer::default());
+    let (mut gradient_a, mut gradient_b) = (vec![0.0; a.entries()], vec![0.0; b.entries()]);
+    let mut dw = vec![0.0; w.len()];
+
+    spmm(isa, &a, &values, &x, Epilogue::None, &mut y);
+    check(y.row(rows / 2), naive::spmm(&a, &values, &x).row(rows / 2));
+    let names = [
+        "spmm",
+        "spmm transposed",
+        "sddmm over A",
+        "sddmm over B",
+        "dense forward",
+        "dense input gradient",
+        "dense weight gradient",
+    ];
+    let dense = rows * width;
+    let entries = [a.entries(), a.entries(), a.entries(), b.entries(), dense, dense, dense];
+    let mut times: [Vec<f64>; 7] = Default::default();
+    for _ in 0..ROUNDS {
+        let mut time = |product: usize, compute: &mut dyn FnMut()| {
+            let start = Instant::now();
+            compute();
+            times[product].push(1e3 * start.elapsed().as_secs_f64());
+        };
+        time(0, &mut || spmm(isa, &a, &values, &x, Epilogue::BiasRelu(&bias), &mut y));
+        time(1, &mut || spmm_transposed(isa, &transposed, &values, &dy, &mut gathered, &mut dx));
+        time(2, &mut || sddmm(isa, &a, &dy, &x, &mut gradient_a));
+        time(3, &mut || sddmm(isa, &b, &dy, &x, &mut gradient_b));
+        time(4, &mut || dense_forward(rows, &w, &x, &mut y));
+        time(5, &mut || dense_input_gradient(width, &w, &dy, &mut dx));
+        time(6, &mut || dense_weight_gradient(&dy, &x, &mut dw));
+    }
+    times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+    for ((name, entries), times) in names.iter().zip(entries).zip(&times) {
+        let rate = 2e-6 * (entries * positions) as f64 / times[0];
+        println!("  {name:22} {:8.3} {:8.3} {rate:6.1}", times[ROUNDS / 2], times[0]);
+    }
+    let sum = |products: &[usize], at: usize| products.iter().map(|&p| times[p][at]).sum::<f64>();
+    let ratio = |products: &[usize], at: usize| sum(&[4, 5, 6], at) / sum(products, at);
+    for (name, products) in [("A", [0, 1, 2]), ("B", [0, 1, 3])] {
+        let (median, fastest) = (ratio(&products, ROUNDS / 2), ratio(&products, 0));
+        println!("  dense ÷ sparse, weight gradient over {name}: {median:.2} median, {fastest:.2} fastest");
+    }
+    println!();
+}
+
+fn check(got: &[f32], want: &[f32]) {
+    assert!(
+        got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-3),
+        "a wrong result is not worth timing"
+    );
+}

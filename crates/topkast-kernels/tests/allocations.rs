@@ -1,0 +1,84 @@
+//! A training step must not allocate: the sparse products never do once their outputs have their size, and the dense
+//! ones only what `gemm` packs operands in.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use topkast_kernels::*;
+
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: passes everything on to the system's allocator, which keeps its contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations and their bytes in one call of `compute`, after two that warm up.
+fn allocated(mut compute: impl FnMut()) -> (usize, usize) {
+    compute();
+    compute();
+    let before = (CALLS.load(Relaxed), BYTES.load(Relaxed));
+    compute();
+    (CALLS.load(Relaxed) - before.0, BYTES.load(Relaxed) - before.1)
+}
+
+#[test]
+fn sparse_products_allocate_nothing_and_dense_ones_little() {
+    let (rows, width) = (600, 700);
+    let mut columns = Vec::new();
+    let mut offsets = vec![0];
+    for row in 0..rows {
+        columns.extend((0..width as u32).filter(|column| (column * 7 + row * 13) % 10 == 0));
+        offsets.push(columns.len() as u32);
+    }
+    let csr = Csr::new(width, offsets, columns).unwrap();
+    let transposed = csr.transposed();
+    let values = vec![0.5; csr.entries()];
+    let w = vec![0.5; rows as usize * width];
+    let bias = vec![0.5; rows as usize];
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for positions in [100, 130] {
+            let x = Matrix::from_rows(width, positions, &vec![0.5; width * positions]);
+            let dy = Matrix::from_rows(rows as usize, positions, &vec![0.5; rows as usize * positions]);
+            let (mut y, mut dx, mut gathered) = (Matrix::default(), Matrix::default(), Buffer::default());
+            let mut gradient = vec![0.0; csr.entries()];
+            let mut dw = vec![0.0; w.len()];
+            pool.install(|| {
+                for isa in Isa::available() {
+                    let sparse = allocated(|| {
+                        spmm(isa, &csr, &values, &x, Epilogue::BiasRelu(&bias), &mut y);
+                        spmm_transposed(isa, &transposed, &values, &dy, &mut gathered, &mut dx);
+                        sddmm(isa, &csr, &dy, &x, &mut gradient);
+                    });
+                    assert_eq!(sparse, (0, 0), "{isa:?}, {threads} threads, {positions} positions");
+                }
+                if threads > 1 {
+                    return; // Each new thread also gets gemm's buffer for it, whenever it first has a block to do.
+                }
+                let (_, forward) = allocated(|| dense_forward(rows as usize, &w, &x, &mut y));
+                assert!(forward <= 64, "{forward} bytes in the forward product: more than flags");
+                let (_, input) = allocated(|| dense_input_gradient(width, &w, &dy, &mut dx));
+                assert!(input <= 2 * size_of_val(&w[..]), "{input} bytes: more than packing W");
+                let (_, weight) = allocated(|| dense_weight_gradient(&dy, &x, &mut dw));
+                let packed = 2 * size_of_val(x.padded());
+                assert!(weight <= 2 * packed, "{weight} bytes: more than packing x for either block");
+            });
+        }
+    }
+}
