@@ -1,32 +1,25 @@
 //! The walk that the sparse products share: blocks of columns × panels of positions, small enough for the caches.
 //!
 //! A sparse product reads a row of X for every entry, in an order that no cache foresees, so it runs at the speed of the
-//! cache that holds X. The walk takes the rows of W in chunks; for each block of columns and panel of positions it
+//! cache that holds X. So, for each block of columns and panel of positions, the walk
 //! copies that piece of X together (rows whose distance is a power of two share a few cache sets and evict one another)
-//! and then visits every row of the chunk with the entries it has in the block. Where the copies would not be
+//! and then visits every row with the entries it has in the block. Where the copies would not be
 //! used often enough, it visits rows whole and reads X in place.
 //!
 //! A row's entries are visited in ascending order either way, so the blocking does not show in any result.
 
+use crate::csr::Blocks;
 use crate::simd::Simd;
 use crate::{Columns, Csr, Matrix};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Rows whose places in the structure are remembered from one block of columns to the next, on the stack.
-const CHUNK: usize = 1024;
 /// Positions in a packed panel.
 const POSITIONS: usize = 64;
-/// Columns in a block: 256 × 64 floats, about twice the L1 cache, as a row then finds half of what it reads there.
-const BLOCK: usize = 256;
-/// Columns in a block of a sparser structure, so that a visit still finds enough entries to outweigh its start.
-const WIDE_BLOCK: usize = 2 * BLOCK;
 
 /// A column number as stored.
-pub(crate) trait Column: Copy + PartialOrd {
+pub(crate) trait Column: Copy {
     fn index(self) -> usize;
-    /// The column number `index`, which must fit.
-    fn narrow(index: usize) -> Self;
 }
 
 impl Column for u16 {
@@ -34,22 +27,12 @@ impl Column for u16 {
     fn index(self) -> usize {
         self.into()
     }
-
-    #[inline(always)]
-    fn narrow(index: usize) -> Self {
-        index as u16
-    }
 }
 
 impl Column for u32 {
     #[inline(always)]
     fn index(self) -> usize {
         self as usize
-    }
-
-    #[inline(always)]
-    fn narrow(index: usize) -> Self {
-        index as u32
     }
 }
 
@@ -74,24 +57,42 @@ impl Piece {
     }
 }
 
-/// What a product does with one row's entries in one piece of X.
+/// The entries that consecutive rows of W have in one block of columns.
+pub(crate) struct Strip<'a, C> {
+    /// The rows.
+    pub(crate) rows: Range<usize>,
+    columns: &'a [C],
+    starts: &'a [u32],
+    count: usize,
+}
+
+impl<'a, C> Strip<'a, C> {
+    /// For each row where its entries in the block start, and their columns.
+    #[inline(always)]
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, &'a [C])> + '_ {
+        let starts = self.starts[self.rows.start * self.count..]
+            .chunks(self.count)
+            .zip(self.starts[self.rows.start * self.count + 1..].chunks(self.count));
+        starts.take(self.rows.len()).map(|(from, to)| {
+            let (from, to) = (from[0] as usize, to[0] as usize);
+            // SAFETY: `Csr` vouches for where its rows and blocks start. Gain: no bounds are checked for each of a
+            // product's many short runs of entries.
+            (from, unsafe { self.columns.get_unchecked(from..to) })
+        })
+    }
+}
+
+/// What a product does with one piece of X.
 pub(crate) trait Visit<S: Simd> {
     /// Vectors in the widest panel; at most 8.
     const WIDEST: usize;
 
-    /// `entries` are the row's entries in the piece's block, and `columns` their columns.
+    /// Does its work for every row of the strip.
     ///
     /// # Safety
-    /// `row` and `entries` are of the structure that is walked, and for every one of `columns`, `piece.column(…)` is
-    /// valid for reading `N` vectors. `piece.position` and the `N` vectors after it are within X's stride.
-    unsafe fn visit<const N: usize, C: Column>(
-        &mut self,
-        simd: S,
-        row: usize,
-        entries: Range<usize>,
-        columns: &[C],
-        piece: &Piece,
-    );
+    /// The strip is of the structure that is walked, and for every one of its columns, `piece.column(…)` is valid for
+    /// reading `N` vectors. `piece.position` and the `N` vectors after it are within X's stride.
+    unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece);
 }
 
 /// Has `visitor` visit every one of `rows` for each block of columns and panel of positions, X's padding included.
@@ -105,88 +106,62 @@ pub(crate) trait Visit<S: Simd> {
 pub(crate) fn walk<S: Simd>(simd: S, csr: &Csr, rows: Range<usize>, x: &Matrix, visitor: &mut impl Visit<S>) {
     assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
     match csr.columns() {
-        Columns::U16(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
-        Columns::U32(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
+        Columns::U16(columns) => Walk { simd, columns, x }.run(csr, rows, visitor),
+        Columns::U32(columns) => Walk { simd, columns, x }.run(csr, rows, visitor),
     }
 }
 
 /// A packed piece of X; 128 KiB, on the stack.
 #[repr(C, align(64))]
-struct Packed([MaybeUninit<f32>; WIDE_BLOCK * POSITIONS]);
+struct Packed([MaybeUninit<f32>; Blocks::WIDE * POSITIONS]);
 
 struct Walk<'a, S, C> {
     simd: S,
-    csr: &'a Csr,
     columns: &'a [C],
     x: &'a Matrix,
 }
 
+/// The entries of one block of columns: those of row `r` are `starts[r × count]..starts[r × count + 1]`.
+struct Block<'a> {
+    columns: Range<usize>,
+    starts: &'a [u32],
+    count: usize,
+}
+
 impl<S: Simd, C: Column> Walk<'_, S, C> {
-    /// Columns in a block to be packed; none if it is better to read X in place.
-    fn block(&self, rows: usize) -> Option<usize> {
-        let cells = self.csr.rows() as f64 * self.csr.width() as f64;
-        let density = self.csr.entries() as f64 / cells.max(1.0);
-        // Measured: a visit needs some 16 entries to be worth a block, and a copied row some 8 uses. Distant rows (by
-        // 2 KiB and more) fall into so few cache sets that packing pays at any density.
-        let worth_it = density >= 0.03 || self.x.stride() >= 512;
-        let used = density * rows.min(CHUNK) as f64 >= 8.0;
-        (worth_it && used).then_some(if density * BLOCK as f64 >= 16.0 { BLOCK } else { WIDE_BLOCK })
-    }
-
     #[inline(always)]
-    fn run(&self, rows: Range<usize>, visitor: &mut impl Visit<S>) {
-        let mut packed = Packed([MaybeUninit::uninit(); WIDE_BLOCK * POSITIONS]);
-        let mut bounds = [[0; 2]; CHUNK];
-        let width = self.csr.width();
-        let block = self.block(rows.len());
-        let offsets = &self.csr.offsets()[rows.start..=rows.end];
-        for first in (0..rows.len()).step_by(CHUNK) {
-            let offsets = &offsets[first..=rows.len().min(first + CHUNK)];
-            let bounds = &mut bounds[..offsets.len() - 1];
-            for (bound, &offset) in bounds.iter_mut().zip(offsets) {
-                bound[1] = offset;
-            }
-            let mut from = 0;
-            loop {
-                let to = width.min(from + block.unwrap_or(width));
-                for (bound, &end) in bounds.iter_mut().zip(&offsets[1..]) {
-                    *bound = [bound[1], if to == width { end } else { self.seek(bound[1], end, to) }];
-                }
-                let packed = block.map(|_| &mut packed);
-                self.panels(rows.start + first, bounds, from..to, packed, visitor);
-                if to == width {
-                    break;
-                }
-                from = to;
-            }
+    fn run(&self, csr: &Csr, rows: Range<usize>, visitor: &mut impl Visit<S>) {
+        let width = csr.width();
+        let Some(blocks) = csr.blocks().filter(|_| self.is_worth_packing(csr, rows.len())) else {
+            return self.panels(
+                rows,
+                &Block { columns: 0..width, starts: csr.offsets(), count: 1 },
+                None,
+                visitor,
+            );
+        };
+        let mut packed = Packed([MaybeUninit::uninit(); Blocks::WIDE * POSITIONS]);
+        for number in 0..blocks.count {
+            let from = number * blocks.columns;
+            let columns = from..width.min(from + blocks.columns);
+            let block = Block { columns, starts: &blocks.starts[number..], count: blocks.count };
+            self.panels(rows.clone(), &block, Some(&mut packed), visitor);
         }
     }
 
-    /// The first of the row's entries `from..end` whose column is not below `limit`.
-    #[inline(always)]
-    fn seek(&self, from: u32, end: u32, limit: usize) -> u32 {
-        let limit = C::narrow(limit);
-        let mut at = from;
-        // Columns ascend, so counting those below finds the place, and does so without a branch for each.
-        for some in self.columns[from as usize..end as usize].chunks(32) {
-            let below = match some.first_chunk::<32>() {
-                Some(all) => all.iter().map(|&column| u8::from(column < limit)).sum::<u8>(),
-                None => some.iter().map(|&column| u8::from(column < limit)).sum(),
-            };
-            at += u32::from(below);
-            if below < 32 {
-                break;
-            }
-        }
-        at
+    /// Whether to work block by block on copies of X, rather than in place.
+    fn is_worth_packing(&self, csr: &Csr, rows: usize) -> bool {
+        let density = csr.entries() as f64 / (csr.rows() as f64 * csr.width() as f64);
+        // Measured: a copied row needs some 8 uses. Distant rows (by 2 KiB and more) fall into so few cache sets that
+        // packing pays at any density.
+        density * rows as f64 >= 8.0 && (density >= 0.03 || self.x.stride() >= 512)
     }
 
     #[inline(always)]
     fn panels<V: Visit<S>>(
         &self,
-        first_row: usize,
-        bounds: &[[u32; 2]],
-        block: Range<usize>,
+        rows: Range<usize>,
+        block: &Block<'_>,
         mut packed: Option<&mut Packed>,
         visitor: &mut V,
     ) {
@@ -195,21 +170,20 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
         let mut vector = 0;
         while vector < vectors {
             let position = vector * S::LANES;
-            let mut piece = Piece {
+            let piece = Piece {
                 origin: self.x.padded().as_ptr().wrapping_add(position),
                 stride: self.x.stride(),
                 position,
-                first: block.start == 0,
-                last: block.end == self.csr.width(),
+                first: block.columns.start == 0,
+                last: block.columns.end == self.x.features(),
             };
-            let packed = packed.as_deref_mut();
-            let (block, visitor) = (block.clone(), &mut *visitor);
+            let (rows, packed, visitor) = (rows.clone(), packed.as_deref_mut(), &mut *visitor);
             // Fixed widths, so that the accumulators are registers.
             vector += match widest.min(vectors - vector) {
-                8.. => self.panel::<8>(first_row, bounds, block, &mut piece, packed, visitor),
-                4..8 => self.panel::<4>(first_row, bounds, block, &mut piece, packed, visitor),
-                2..4 => self.panel::<2>(first_row, bounds, block, &mut piece, packed, visitor),
-                _ => self.panel::<1>(first_row, bounds, block, &mut piece, packed, visitor),
+                8.. => self.panel::<8>(rows, block, piece, packed, visitor),
+                4..8 => self.panel::<4>(rows, block, piece, packed, visitor),
+                2..4 => self.panel::<2>(rows, block, piece, packed, visitor),
+                _ => self.panel::<1>(rows, block, piece, packed, visitor),
             };
         }
     }
@@ -217,26 +191,19 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
     fn panel<const N: usize>(
         &self,
-        first_row: usize,
-        bounds: &[[u32; 2]],
-        block: Range<usize>,
-        piece: &mut Piece,
+        rows: Range<usize>,
+        block: &Block<'_>,
+        mut piece: Piece,
         packed: Option<&mut Packed>,
         visitor: &mut impl Visit<S>,
     ) -> usize {
         if let Some(packed) = packed {
-            self.pack::<N>(block, piece, packed);
+            self.pack::<N>(block.columns.clone(), &mut piece, packed);
         }
-        for (i, &[from, to]) in bounds.iter().enumerate() {
-            let entries = from as usize..to as usize;
-            // SAFETY: `Csr` vouches that its entries are within `columns` and that every column is below its width, which
-            // is X's number of rows; `seek` has chosen those within the block. N vectors are left in a row of X.
-            // Gain: no bounds are checked in the products' inner loops.
-            unsafe {
-                let columns = self.columns.get_unchecked(entries.clone());
-                visitor.visit::<N, C>(self.simd, first_row + i, entries, columns, piece);
-            }
-        }
+        let strip = Strip { rows, columns: self.columns, starts: block.starts, count: block.count };
+        // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the block
+        // it starts in. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
+        unsafe { visitor.visit::<N, C>(self.simd, &strip, &piece) };
         N
     }
 

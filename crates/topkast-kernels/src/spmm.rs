@@ -4,7 +4,7 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{Column, Piece, Visit, walk};
+use crate::blocks::{Column, Piece, Strip, Visit, walk};
 use crate::share::for_each_share;
 use crate::simd::Simd;
 use crate::{Buffer, Csr, Isa, Kernel, Matrix, Transposed};
@@ -116,48 +116,40 @@ impl<S: Simd> Visit<S> for Share<'_> {
     const WIDEST: usize = S::PANEL;
 
     #[inline(always)]
-    unsafe fn visit<const N: usize, C: Column>(
-        &mut self,
-        simd: S,
-        row: usize,
-        entries: Range<usize>,
-        columns: &[C],
-        piece: &Piece,
-    ) {
-        let at = (row - self.rows.start) * self.x.stride() + piece.position;
-        debug_assert!(at + N * S::LANES <= self.y.len());
-        // SAFETY: the walk stays within the rows it was given, which are those of y, and within x's stride, which is y's;
-        // `values` has one number for each entry. Gain: as in the walk.
-        let (out, values) = unsafe { (self.y.as_mut_ptr().add(at), self.values.get_unchecked(entries)) };
-        let mut sums = [simd.splat(0.0); N];
-        if !piece.first {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: N vectors at `out` are within the row, as above.
-                *sum = unsafe { simd.load(out.add(j * S::LANES)) };
-            }
-        }
-        for (&value, &column) in values.iter().zip(columns) {
-            let (value, x) = (simd.splat(value), piece.column(column));
-            for (j, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the walk vouches for N vectors at each of these columns.
-                *sum = simd.mul_add(value, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
-            }
-        }
-        if piece.last {
-            for sum in &mut sums {
-                *sum = self.epilogue.apply(simd, row, *sum);
-            }
-            if piece.position + N * S::LANES > self.x.positions() {
-                // A bias, or an infinite value, must not get into the padding.
+    unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece) {
+        let positions = self.x.positions() - piece.position.min(self.x.positions());
+        let rows = self.y.chunks_exact_mut(self.x.stride()).zip(strip.rows.clone()).zip(strip.entries());
+        for ((y, row), (start, columns)) in rows {
+            let out = y[piece.position..][..N * S::LANES].as_mut_ptr();
+            // SAFETY: there is one value for each entry. Gain: as in the walk.
+            let values = unsafe { self.values.get_unchecked(start..start + columns.len()) };
+            let mut sums = [simd.splat(0.0); N];
+            if !piece.first {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    let left = self.x.positions().saturating_sub(piece.position + j * S::LANES);
-                    *sum = simd.keep_first(*sum, left);
+                    // SAFETY: `out` has room for N vectors.
+                    *sum = unsafe { simd.load(out.add(j * S::LANES)) };
                 }
             }
-        }
-        for (j, &sum) in sums.iter().enumerate() {
-            // SAFETY: as for the loads of `out`.
-            unsafe { simd.store(out.add(j * S::LANES), sum) };
+            for (&value, &column) in values.iter().zip(columns) {
+                let (value, x) = (simd.splat(value), piece.column(column));
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the walk vouches for N vectors at each of these columns.
+                    *sum = simd.mul_add(value, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
+                }
+            }
+            if piece.last {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = self.epilogue.apply(simd, row, *sum);
+                    if positions < N * S::LANES {
+                        // A bias, or an infinite value, must not get into the padding.
+                        *sum = simd.keep_first(*sum, positions.saturating_sub(j * S::LANES));
+                    }
+                }
+            }
+            for (j, &sum) in sums.iter().enumerate() {
+                // SAFETY: as for the loads of `out`.
+                unsafe { simd.store(out.add(j * S::LANES), sum) };
+            }
         }
     }
 }

@@ -88,9 +88,10 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn sums(self, [a, b, c, d, e, f, g, h]: [__m512; GROUP]) -> [f32; GROUP] {
-        let mut out = [0.0; GROUP];
-        // SAFETY: see the module; `out` holds the eight floats stored.
+    fn add_sums(self, [a, b, c, d, e, f, g, h]: [__m512; GROUP], out: &mut [f32], overwrite: bool) {
+        assert!(out.len() <= GROUP);
+        let there = ((1u32 << out.len()) - 1) as __mmask8;
+        // SAFETY: see the module; the masked load and store touch only the floats of `out`.
         unsafe {
             // Each 128-bit lane of `low` becomes its share of the sums of a, b, c, d; `high` that of e, f, g, h.
             let pair = |x, y| _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
@@ -104,8 +105,9 @@ impl Simd for Avx512 {
             );
             let whole = _mm512_add_ps(halves, _mm512_shuffle_f32x4::<0xB1>(halves, halves));
             let sums = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0x08>(whole, whole));
-            _mm256_storeu_ps(out.as_mut_ptr(), sums);
+            let before = if overwrite { 0 } else { there };
+            let before = _mm256_maskz_loadu_ps(before, out.as_ptr());
+            _mm256_mask_storeu_ps(out.as_mut_ptr(), there, _mm256_add_ps(before, sums));
         }
-        out
     }
 }

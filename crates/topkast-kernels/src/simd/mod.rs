@@ -72,8 +72,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn scale(self, v: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// The first `count` lanes of `v`, zero in the others.
     fn keep_first(self, v: Self::Vector, count: usize) -> Self::Vector;
-    /// The sum of the lanes of each vector. Each is added in the same tree, whatever its place in the group.
-    fn sums(self, vectors: [Self::Vector; GROUP]) -> [f32; GROUP];
+    /// Adds the sum of the lanes of each vector to the float of `out` with its number, or, with `overwrite`, puts it there;
+    /// vectors for which there is no float are left out. Each sum is formed in the same tree, whatever its place.
+    ///
+    /// # Panics
+    /// If `out` is longer than [`GROUP`].
+    fn add_sums(self, vectors: [Self::Vector; GROUP], out: &mut [f32], overwrite: bool);
 }
 
 #[cfg(test)]
@@ -126,8 +130,16 @@ mod tests {
                 assert!(kept[count..].iter().all(|&x| x == 0.0));
             }
             let group: [S::Vector; GROUP] = std::array::from_fn(|i| s.add(a, s.splat(i as f32)));
-            for (i, sum) in s.sums(group).into_iter().enumerate() {
-                assert_eq!(sum, read(group[i]).iter().sum::<f32>());
+            for len in 0..=GROUP {
+                let mut out = [100.0; GROUP];
+                s.add_sums(group, &mut out[..len], false);
+                let mut set = [100.0; GROUP];
+                s.add_sums(group, &mut set[..len], true);
+                for i in 0..GROUP {
+                    let sum = if i < len { read(group[i]).iter().sum::<f32>() } else { 0.0 };
+                    assert_eq!(out[i], 100.0 + sum);
+                    assert_eq!(set[i], if i < len { sum } else { 100.0 });
+                }
             }
         }
     }

@@ -97,7 +97,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn sums(self, vectors: [V; GROUP]) -> [f32; GROUP] {
-        vectors.map(|v| ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])))
+    fn add_sums(self, vectors: [V; GROUP], out: &mut [f32], overwrite: bool) {
+        assert!(out.len() <= GROUP);
+        for (out, v) in out.iter_mut().zip(vectors) {
+            let sum = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+            *out = if overwrite { sum } else { *out + sum };
+        }
     }
 }
