@@ -11,7 +11,7 @@ const SIDE: u32 = 6;
 const CLASSES: u32 = 4;
 
 /// Writes 200 training and 20 test images of 6×6 into `folder`: each class brightens one quarter of noise.
-pub fn write(folder: &Path) {
+pub(crate) fn write(folder: &Path) {
     let mut noise = 1;
     write_part(folder, "train", 200, &mut noise);
     write_part(folder, "t10k", 20, &mut noise);
@@ -42,7 +42,7 @@ fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
 }
 
 /// The batches of a run.
-pub struct Batches {
+pub(crate) struct Batches {
     train: Dataset,
     normalizer: Normalizer,
     seed: u64,
@@ -50,13 +50,13 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         let train = data::load(config.data.kind, Path::new(&config.data.path)).unwrap().train;
         Self { normalizer: Normalizer::fit(&train), train, seed: config.seed, size: config.train.batch }
     }
 
     /// The samples of a step, each with its features, and their labels.
-    pub fn at(&self, step: u64) -> (Vec<Vec<f64>>, Vec<usize>) {
+    pub(crate) fn at(&self, step: u64) -> (Vec<Vec<f64>>, Vec<usize>) {
         let mut order = Order::in_sequence(self.train.len());
         let batches = order.batches(self.size) as u64;
         order.shuffle(self.seed, step / batches);

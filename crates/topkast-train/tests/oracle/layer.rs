@@ -3,25 +3,23 @@
 use crate::rule::Memory;
 use crate::seen::Seen;
 
-pub struct Layer {
-    pub width: usize,
-    pub theta: Vec<f64>,
-    pub active: Vec<bool>,
-    pub backward: Vec<bool>,
-    pub memory: Vec<Memory>,
-    pub bias: Vec<f64>,
-    pub bias_memory: Vec<Memory>,
+pub(crate) struct Layer {
+    pub(crate) theta: Vec<f64>,
+    pub(crate) active: Vec<bool>,
+    pub(crate) backward: Vec<bool>,
+    pub(crate) memory: Vec<Memory>,
+    pub(crate) bias: Vec<f64>,
+    pub(crate) bias_memory: Vec<Memory>,
     /// |A| and |B| where they are chosen by magnitude, `None` where the sets stay as they are.
     sizes: Option<[usize; 2]>,
 }
 
 impl Layer {
     /// A layer with the product's values; it takes the product's sets unless `sizes` says how large they must be.
-    pub fn new(seen: &Seen, sizes: Option<[usize; 2]>) -> Self {
+    pub(crate) fn new(seen: &Seen, sizes: Option<[usize; 2]>) -> Self {
         let total = seen.theta.len();
         let active = mask(total, &seen.active);
         Self {
-            width: seen.width,
             theta: seen.theta.clone(),
             backward: active.clone(),
             active,
@@ -33,7 +31,7 @@ impl Layer {
     }
 
     /// Chooses A, the largest of θ, and B∖A: what follows, or, where given, what was `drawn`.
-    pub fn choose(&mut self, drawn: Option<&[usize]>) {
+    pub(crate) fn choose(&mut self, drawn: Option<&[usize]>) {
         let Some([active, backward]) = self.sizes else { return };
         let total = self.theta.len();
         let mut order: Vec<usize> = (0..total).collect();
@@ -53,12 +51,12 @@ impl Layer {
     }
 
     /// D, the forward density.
-    pub fn density(&self) -> f64 {
+    pub(crate) fn density(&self) -> f64 {
         count(&self.active) as f64 / self.theta.len() as f64
     }
 
     /// α: what the network computes with.
-    pub fn alpha(&self) -> Vec<f64> {
+    pub(crate) fn alpha(&self) -> Vec<f64> {
         self.theta
             .iter()
             .zip(&self.active)

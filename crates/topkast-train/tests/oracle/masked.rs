@@ -8,14 +8,17 @@ use crate::pass::{Affine, Gradient, pass};
 use crate::rule;
 use crate::seen::Seen;
 
-pub struct Masked {
-    pub layers: Vec<Layer>,
+pub(crate) struct Masked {
+    pub(crate) layers: Vec<Layer>,
     config: Config,
 }
 
 impl Masked {
     /// Starts with the product's θ⁰ and biases, and with sets of its own.
-    pub fn new(config: &Config, seen: &[Seen]) -> Self {
+    pub(crate) fn new(config: &Config, seen: &[Seen]) -> Self {
+        let dense = if config.sparsity.keep_dense.is_empty() { 0 } else { 1 };
+        let sparse = (0..seen.len()).map(|number| number < seen.len() - dense);
+        assert!(seen.iter().map(|seen| seen.sparse).eq(sparse), "only the last layer is kept dense");
         let chooses = config.sparsity.method == Method::TopKast;
         let layer =
             |seen: &Seen| Layer::new(seen, (chooses && seen.sparse).then(|| sizes(config, seen.theta.len())));
@@ -34,7 +37,7 @@ impl Masked {
     }
 
     /// One step; gives the loss before it. `seen` is the product after the same step.
-    pub fn step(&mut self, step: u64, seen: &[Seen], samples: &[Vec<f64>], labels: &[usize]) -> f64 {
+    pub(crate) fn step(&mut self, step: u64, seen: &[Seen], samples: &[Vec<f64>], labels: &[usize]) -> f64 {
         if step > 0 && step.is_multiple_of(self.config.sparsity.refresh_every) {
             self.choose(seen);
         }

@@ -3,19 +3,19 @@
 use topkast_train::config::ActivationKind;
 
 /// The weights `[outputs × inputs]` and biases that one layer computes with.
-pub struct Affine {
-    pub weight: Vec<f64>,
-    pub bias: Vec<f64>,
+pub(crate) struct Affine {
+    pub(crate) weight: Vec<f64>,
+    pub(crate) bias: Vec<f64>,
 }
 
 /// Gradients of a layer's weight, for every entry, and of its bias.
-pub struct Gradient {
-    pub weight: Vec<f64>,
-    pub bias: Vec<f64>,
+pub(crate) struct Gradient {
+    pub(crate) weight: Vec<f64>,
+    pub(crate) bias: Vec<f64>,
 }
 
 /// The mean loss over the samples, and its gradients, layer by layer.
-pub fn pass(
+pub(crate) fn pass(
     layers: &[Affine],
     activation: ActivationKind,
     smoothing: f64,

@@ -4,14 +4,14 @@ use topkast_train::config::{OptimizerConfig, OptimizerKind, PenaltyName, Schedul
 
 /// What an optimizer remembers of an entry; all zero when the entry enters B.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Memory {
-    pub first: f64,
-    pub second: f64,
-    pub age: i32,
+pub(crate) struct Memory {
+    pub(crate) first: f64,
+    pub(crate) second: f64,
+    pub(crate) age: i32,
 }
 
 /// Updates `value` by its gradient and a penalty with coefficient `coefficient`.
-pub fn update(
+pub(crate) fn update(
     config: &OptimizerConfig,
     lr: f64,
     value: &mut f64,
@@ -47,7 +47,7 @@ fn adam(config: &OptimizerConfig, gradient: f64, memory: &mut Memory) -> f64 {
 }
 
 /// The learning rate of a step.
-pub fn rate(config: &OptimizerConfig, step: u64, steps: u64) -> f64 {
+pub(crate) fn rate(config: &OptimizerConfig, step: u64, steps: u64) -> f64 {
     match config.schedule {
         ScheduleKind::Constant => config.lr,
         ScheduleKind::Cosine => {

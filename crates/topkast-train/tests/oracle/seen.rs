@@ -4,25 +4,23 @@ use topkast::SparseWeight;
 use topkast_nn::ParameterMut;
 use topkast_train::Trainer;
 
-pub struct Seen {
-    pub name: String,
-    pub width: usize,
+pub(crate) struct Seen {
+    pub(crate) name: String,
     /// Zero where the product keeps no value: outside the mask of a static layer.
-    pub theta: Vec<f64>,
-    pub active: Vec<usize>,
-    pub explore: Vec<usize>,
-    pub bias: Vec<f64>,
-    pub sparse: bool,
+    pub(crate) theta: Vec<f64>,
+    pub(crate) active: Vec<usize>,
+    pub(crate) explore: Vec<usize>,
+    pub(crate) bias: Vec<f64>,
+    pub(crate) sparse: bool,
 }
 
 /// All layers, input first.
-pub fn layers(trainer: &mut Trainer) -> Vec<Seen> {
+pub(crate) fn layers(trainer: &mut Trainer) -> Vec<Seen> {
     let mut layers: Vec<Seen> = Vec::new();
     trainer.network().visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => layers.push(sparse(name, weight)),
-        ParameterMut::Weight { parameter, shape: [_, width] } => layers.push(Seen {
+        ParameterMut::Weight { parameter, .. } => layers.push(Seen {
             name: name.to_owned(),
-            width,
             theta: widened(&parameter.values),
             active: (0..parameter.values.len()).collect(),
             explore: Vec::new(),
@@ -43,8 +41,7 @@ fn sparse(name: &str, weight: &SparseWeight) -> Seen {
     for (&index, &value) in active.iter().chain(&explore).zip(&weight.parameter().values[..]) {
         theta[index] = f64::from(value);
     }
-    let (name, width) = (name.to_owned(), pattern.width());
-    Seen { name, width, theta, active, explore, bias: Vec::new(), sparse: true }
+    Seen { name: name.to_owned(), theta, active, explore, bias: Vec::new(), sparse: true }
 }
 
 fn widened(values: &[f32]) -> Vec<f64> {
