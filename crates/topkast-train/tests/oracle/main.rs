@@ -15,8 +15,8 @@ use data::Batches;
 use masked::Masked;
 use seen::Seen;
 
-/// How far f32 may be from f64, relative to 1 + |value|. Rounding adds up to at most 5e-6 in these runs, also where a
-/// ReLU's input is so near 0 that rounding decides its sign.
+/// How far f32 may be from f64, relative to 1 + |value|. Rounding adds up to at most 5e-6 in these runs. With other
+/// settings it can be more: a ReLU's input may come so near 0 that rounding decides its sign.
 const TOLERANCE: f64 = 2e-5;
 
 /// The learning rate is constant, for where it goes to 0 two entries can stay at the border of a set, closer to each
