@@ -76,13 +76,8 @@ pub fn save(path: &Path, network: &mut Mlp, state: &State) -> Result<(), TrainEr
     let json = serde_json::to_string(state).expect("a state is plain data");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     let tensors = tensors::of(network);
-    files::replace(path, |temporary| {
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(error) => error,
-            other => std::io::Error::other(other.to_string()),
-        })
-    })
-    .map_err(TrainError::write(path))
+    files::replace(path, |temporary| tensors::write(tensors, metadata, temporary))
+        .map_err(TrainError::write(path))
 }
 
 impl Checkpoint {

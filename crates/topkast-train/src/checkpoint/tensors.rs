@@ -1,10 +1,13 @@
 //! A network's tensors by name, out and in.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use bytemuck::Pod;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
 use topkast::reservoir::{DenseReservoir, ReservoirState};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
 use topkast_kernels::{Buffer, Columns, Csr};
@@ -13,29 +16,11 @@ use topkast_nn::{Mlp, ParameterMut};
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and read without conversion");
 
-/// A tensor on its way out.
+/// A tensor on its way out: a vector.
 pub(super) struct Tensor<'a> {
     dtype: Dtype,
-    shape: [usize; 1],
+    len: usize,
     data: &'a [u8],
-}
-
-impl View for Tensor<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
 }
 
 /// An element type and its name in the file.
@@ -59,7 +44,7 @@ impl Element for u64 {
     const DTYPE: Dtype = Dtype::U64;
 }
 
-type Named<'a> = Vec<(String, Tensor<'a>)>;
+pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
 
 /// Every tensor of a checkpoint of `network`.
 pub(super) fn of(network: &mut Mlp) -> Named<'_> {
@@ -73,8 +58,37 @@ pub(super) fn of(network: &mut Mlp) -> Named<'_> {
     out
 }
 
+/// Writes a safetensors file to `path` itself: the library's own writer goes by way of a file of random name, which a
+/// crash would leave behind for ever.
+pub(super) fn write(
+    mut tensors: Named<'_>,
+    metadata: HashMap<String, String>,
+    path: &Path,
+) -> io::Result<()> {
+    // Widest elements first keeps every tensor aligned.
+    tensors.sort_by(|(a, left), (b, right)| right.dtype.cmp(&left.dtype).then(a.cmp(b)));
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let start = end;
+        end += tensor.data.len();
+        let info = TensorInfo { dtype: tensor.dtype, shape: vec![tensor.len], data_offsets: (start, end) };
+        (name.clone(), info)
+    });
+    let header = Metadata::new(Some(metadata), infos.collect()).expect("the offsets follow from the lengths");
+    let mut header = serde_json::to_string(&header).expect("a header is plain data");
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    for (_, tensor) in &tensors {
+        file.write_all(tensor.data)?;
+    }
+    file.flush()
+}
+
 fn push<'a, T: Element>(out: &mut Named<'a>, name: &str, part: &str, data: &'a [T]) {
-    let tensor = Tensor { dtype: T::DTYPE, shape: [data.len()], data: bytemuck::cast_slice(data) };
+    let tensor = Tensor { dtype: T::DTYPE, len: data.len(), data: bytemuck::cast_slice(data) };
     out.push((format!("{name}.{part}"), tensor));
 }
 
