@@ -150,44 +150,45 @@ pub(super) fn restore(tensors: &SafeTensors<'_>, network: &mut Mlp) -> Result<()
 }
 
 impl Source<'_> {
-    fn optional<T: Element>(&mut self, name: &str, part: &str) -> Result<Option<Vec<T>>, String> {
+    fn required<T: Element>(&mut self, name: &str, part: &str) -> Result<Vec<T>, String> {
         let full = format!("{name}.{part}");
-        let Ok(view) = self.tensors.tensor(&full) else { return Ok(None) };
+        let view = self.tensors.tensor(&full).map_err(|_| format!("tensor `{full}` is missing"))?;
         if view.dtype() != T::DTYPE || view.shape().len() != 1 {
             return Err(format!("tensor `{full}` must be a vector of {:?}", T::DTYPE));
         }
         self.used.insert(full);
-        Ok(Some(bytemuck::pod_collect_to_vec(view.data())))
+        Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
-    fn required<T: Element>(&mut self, name: &str, part: &str) -> Result<Vec<T>, String> {
-        self.optional(name, part)?.ok_or_else(|| format!("tensor `{name}.{part}` is missing"))
-    }
-
-    fn parameter(&mut self, name: &str) -> Result<Parameter, String> {
-        let mut parameter = Parameter::new(Buffer::from(&self.required::<f32>(name, "values")?[..]));
-        let moments = &mut parameter.moments;
-        if let Some(first) = self.optional::<f32>(name, "first")? {
-            moments.first = Buffer::from(&first[..]);
+    /// Trained numbers, none of which is infinite or NaN when it is saved.
+    fn numbers(&mut self, name: &str, part: &str) -> Result<Vec<f32>, String> {
+        let numbers: Vec<f32> = self.required(name, part)?;
+        match numbers.iter().position(|number| !number.is_finite()) {
+            Some(at) => Err(format!("tensor `{name}.{part}` holds {} at {at}", numbers[at])),
+            None => Ok(numbers),
         }
-        if let Some(second) = self.optional::<f32>(name, "second")? {
-            moments.second = Buffer::from(&second[..]);
-            moments.age = self.required(name, "age")?;
+    }
+
+    /// A parameter with the moments that `like` has, as the optimizer goes on with just these.
+    fn parameter(&mut self, name: &str, like: &Parameter) -> Result<Parameter, String> {
+        let mut parameter = Parameter::new(Buffer::from(&self.numbers(name, "values")?[..]));
+        if !like.moments.first.is_empty() {
+            parameter.moments.first = Buffer::from(&self.numbers(name, "first")?[..]);
+        }
+        if !like.moments.second.is_empty() {
+            parameter.moments.second = Buffer::from(&self.numbers(name, "second")?[..]);
+            parameter.moments.age = self.required(name, "age")?;
         }
         Ok(parameter)
     }
 
     fn dense_parameter(&mut self, name: &str, parameter: &mut Parameter) -> Result<(), String> {
-        let restored = self.parameter(name)?;
-        let want = parameter.values.len();
-        let Moments { first, second, age } = &restored.moments;
-        for (part, got, optional) in [
-            ("values", restored.values.len(), false),
-            ("first", first.len(), true),
-            ("second", second.len(), true),
-            ("age", age.len(), true),
-        ] {
-            if got != want && !(optional && got == 0) {
+        let restored = self.parameter(name, parameter)?;
+        let lengths = |Parameter { values, moments: Moments { first, second, age }, .. }: &Parameter| {
+            [("values", values.len()), ("first", first.len()), ("second", second.len()), ("age", age.len())]
+        };
+        for ((part, got), (_, want)) in lengths(&restored).into_iter().zip(lengths(parameter)) {
+            if got != want {
                 return Err(format!(
                     "tensor `{name}.{part}` has {got} elements where the network has {want}"
                 ));
@@ -202,10 +203,10 @@ impl Source<'_> {
         let active = self.csr(name, "active", width)?;
         let explore = self.csr(name, "explore", width)?;
         let pattern = Pattern::new(active, explore).map_err(|error| format!("`{name}`: {error}"))?;
-        let parameter = self.parameter(name)?;
+        let parameter = self.parameter(name, weight.parameter())?;
         let reservoir = match weight.reservoir() {
             Some(_) => {
-                let (theta, dormant) = (self.required(name, "theta")?, self.required(name, "dormant")?);
+                let (theta, dormant) = (self.numbers(name, "theta")?, self.required(name, "dormant")?);
                 let reservoir = DenseReservoir::from_state(theta, dormant);
                 let reservoir = reservoir.map_err(|error| format!("`{name}`: {error}"))?;
                 Some(Box::new(reservoir) as Box<dyn Reservoir>)
