@@ -82,6 +82,13 @@ pub(crate) fn restored(config: Config, path: &Path) -> Trainer {
     trainer
 }
 
+/// Makes some steps.
+pub(crate) fn advance(trainer: &mut Trainer, steps: u64) {
+    for _ in 0..steps {
+        trainer.step().unwrap();
+    }
+}
+
 /// Makes all steps that are left and returns the bits of their losses.
 pub(crate) fn finish(trainer: &mut Trainer) -> Vec<u64> {
     let left = trainer.steps_done()..trainer.total_steps();
