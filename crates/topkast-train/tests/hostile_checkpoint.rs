@@ -71,6 +71,12 @@ fn is_about_the_run(resumed: &Result<(), TrainError>) -> bool {
         .any(|part| message.contains(part))
 }
 
+/// Makes a new file at `path`: some file systems wait for the disk where a file is overwritten.
+fn put(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 /// Replaces the tensors of the checkpoint at `path`; its metadata stays.
 fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
     let bytes = fs::read(path).unwrap();
@@ -81,7 +87,7 @@ fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
     let views = all
         .iter()
         .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    fs::write(path, safetensors::serialize(views, metadata).unwrap()).unwrap();
+    put(path, &safetensors::serialize(views, metadata).unwrap());
 }
 
 /// The numbers of a tensor of 2-byte columns, edited.
@@ -120,7 +126,7 @@ fn cut_anywhere_it_is_refused() {
     let whole = fs::read(&setting.path).unwrap();
     let ((), allocated) = allocated_by(|| {
         for length in 0..whole.len() {
-            fs::write(&setting.path, &whole[..length]).unwrap();
+            put(&setting.path, &whole[..length]);
             // Reading refuses it already, so there is nothing to restore.
             let message = Checkpoint::read(&setting.path).map(drop).unwrap_err().to_string();
             assert!(message.contains(": not a whole Topkast checkpoint: "), "{length} bytes: {message}");
@@ -134,7 +140,7 @@ fn followed_by_more_it_is_refused() {
     let mut setting = Setting::new();
     let mut bytes = fs::read(&setting.path).unwrap();
     bytes.push(0);
-    fs::write(&setting.path, bytes).unwrap();
+    put(&setting.path, &bytes);
     assert!(setting.refusal().starts_with("not a whole Topkast checkpoint: "));
 }
 
@@ -158,7 +164,7 @@ fn bit_flips_neither_panic_nor_take_much_memory() {
             for _ in 0..=draw(3) {
                 bytes[draw(range)] ^= 1 << draw(8);
             }
-            fs::write(&setting.path, bytes).unwrap();
+            put(&setting.path, &bytes);
             if setting.open().is_ok() {
                 accepted += 1;
                 if setting.trainer.steps_done() < setting.trainer.total_steps() {
@@ -187,7 +193,7 @@ fn a_config_that_asks_for_a_giant_network_takes_no_memory() {
         assert!(state.contains(old_model) && state.contains(old_sparsity), "{state}");
         *state = state.replace(old_model, model).replace(old_sparsity, &sparsity.replace('"', "\\\""));
         let all = SafeTensors::deserialize(&bytes).unwrap();
-        fs::write(&setting.path, safetensors::serialize(all.tensors(), Some(metadata)).unwrap()).unwrap();
+        put(&setting.path, &safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
         let (loaded, allocated) = allocated_by(|| load_trained(&setting.path).map(drop));
         let message = loaded.unwrap_err().to_string();
         assert!(
