@@ -13,10 +13,11 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use topkast_nn::Mlp;
+use topkast::Topology;
+use topkast_nn::{LayerPlan, Mlp};
 
 use crate::TrainError;
-use crate::config::Config;
+use crate::config::{Config, ReservoirKind};
 use crate::data::Normalizer;
 use crate::files;
 
@@ -76,13 +77,8 @@ pub fn save(path: &Path, network: &mut Mlp, state: &State) -> Result<(), TrainEr
     let json = serde_json::to_string(state).expect("a state is plain data");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     let tensors = tensors::of(network);
-    files::replace(path, |temporary| {
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(error) => error,
-            other => std::io::Error::other(other.to_string()),
-        })
-    })
-    .map_err(TrainError::write(path))
+    files::replace(path, |temporary| tensors::write(tensors, metadata, temporary))
+        .map_err(TrainError::write(path))
 }
 
 impl Checkpoint {
@@ -112,7 +108,34 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), bytes, state, config })
     }
 
-    /// Gives `network`, made from the same config, the checkpoint's contents.
+    /// Checks that the file is long enough for the network its config describes, so that a damaged config does not
+    /// decide how much memory making that network takes.
+    ///
+    /// # Errors
+    /// If it is not, or the config describes no network.
+    pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
+        let shape = self.config.shape(inputs, classes);
+        let plans = self.config.plans(&shape)?;
+        let mut least = 0u64;
+        for ((_, [rows, width]), plan) in shape.layers().into_iter().zip(plans) {
+            let (rows, all) = (rows as u64, rows as u64 * width as u64);
+            let numbers = match plan {
+                LayerPlan::Sparse { topology: Topology::Static, counts, .. } => counts.active as u64,
+                LayerPlan::Sparse { .. } => match self.config.sparsity.reservoir {
+                    ReservoirKind::Dense => all,
+                },
+                LayerPlan::Dense => all,
+            };
+            least = least.saturating_add(size_of::<f32>() as u64 * (numbers + rows));
+        }
+        if (self.bytes.len() as u64) < least {
+            let problem = "too short for the network that its config describes";
+            return Err(TrainError::checkpoint(&self.path, problem));
+        }
+        Ok(())
+    }
+
+    /// Gives `network`, made from the same config and with room for its optimizer state, the checkpoint's contents.
     ///
     /// # Errors
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.

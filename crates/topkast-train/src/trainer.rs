@@ -100,17 +100,7 @@ impl Trainer {
     }
 
     fn with_parts(config: Config, mut network: Mlp, data: TrainingData) -> Result<Self, TrainError> {
-        let optimizer = Optimizer::new(
-            config.optimizer.hyper(),
-            config.optimizer.penalty_kind(),
-            config.optimizer.penalty as f32,
-        );
-        network.visit(&mut |_, parameter| match parameter {
-            ParameterMut::Sparse(weight) => optimizer.prepare(weight.parameter_mut()),
-            ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
-                optimizer.prepare(parameter)
-            }
-        });
+        let optimizer = prepare(&config, &mut network);
         let order = Order::in_sequence(data.train.len());
         let batches = order.batches(config.train.batch) as u64;
         let total_steps = match config.train.steps {
@@ -327,6 +317,22 @@ impl Trainer {
     }
 }
 
+/// The optimizer of `config`, with room for its state in `network`.
+fn prepare(config: &Config, network: &mut Mlp) -> Optimizer {
+    let optimizer = Optimizer::new(
+        config.optimizer.hyper(),
+        config.optimizer.penalty_kind(),
+        config.optimizer.penalty as f32,
+    );
+    network.visit(&mut |_, parameter| match parameter {
+        ParameterMut::Sparse(weight) => optimizer.prepare(weight.parameter_mut()),
+        ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
+            optimizer.prepare(parameter)
+        }
+    });
+    optimizer
+}
+
 fn values_of<'a>(parameter: &'a ParameterMut<'_>) -> &'a topkast::Parameter {
     match parameter {
         ParameterMut::Sparse(weight) => weight.parameter(),
@@ -379,7 +385,9 @@ pub fn load_trained(path: &Path) -> Result<Trained, TrainError> {
     if !(1..=1 << 30).contains(&checkpoint.state.classes) {
         return Err(TrainError::checkpoint(path, "its number of classes is impossible"));
     }
+    checkpoint.check_length(inputs, checkpoint.state.classes)?;
     let mut network = checkpoint.config.network(inputs, checkpoint.state.classes)?;
+    prepare(&checkpoint.config, &mut network);
     checkpoint.restore(&mut network)?;
     Ok(Trained { network, state: checkpoint.state, config: checkpoint.config, isa: Isa::current()? })
 }

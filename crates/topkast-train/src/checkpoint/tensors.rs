@@ -1,10 +1,13 @@
 //! A network's tensors by name, out and in.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use bytemuck::Pod;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
 use topkast::reservoir::{DenseReservoir, ReservoirState};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
 use topkast_kernels::{Buffer, Columns, Csr};
@@ -13,29 +16,11 @@ use topkast_nn::{Mlp, ParameterMut};
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and read without conversion");
 
-/// A tensor on its way out.
+/// A tensor on its way out: a vector.
 pub(super) struct Tensor<'a> {
     dtype: Dtype,
-    shape: [usize; 1],
+    len: usize,
     data: &'a [u8],
-}
-
-impl View for Tensor<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
 }
 
 /// An element type and its name in the file.
@@ -59,7 +44,7 @@ impl Element for u64 {
     const DTYPE: Dtype = Dtype::U64;
 }
 
-type Named<'a> = Vec<(String, Tensor<'a>)>;
+pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
 
 /// Every tensor of a checkpoint of `network`.
 pub(super) fn of(network: &mut Mlp) -> Named<'_> {
@@ -73,8 +58,37 @@ pub(super) fn of(network: &mut Mlp) -> Named<'_> {
     out
 }
 
+/// Writes a safetensors file to `path` itself: the library's own writer goes by way of a file of random name, which a
+/// crash would leave behind for ever.
+pub(super) fn write(
+    mut tensors: Named<'_>,
+    metadata: HashMap<String, String>,
+    path: &Path,
+) -> io::Result<()> {
+    // Widest elements first keeps every tensor aligned.
+    tensors.sort_by(|(a, left), (b, right)| right.dtype.cmp(&left.dtype).then(a.cmp(b)));
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let start = end;
+        end += tensor.data.len();
+        let info = TensorInfo { dtype: tensor.dtype, shape: vec![tensor.len], data_offsets: (start, end) };
+        (name.clone(), info)
+    });
+    let header = Metadata::new(Some(metadata), infos.collect()).expect("the offsets follow from the lengths");
+    let mut header = serde_json::to_string(&header).expect("a header is plain data");
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    for (_, tensor) in &tensors {
+        file.write_all(tensor.data)?;
+    }
+    file.flush()
+}
+
 fn push<'a, T: Element>(out: &mut Named<'a>, name: &str, part: &str, data: &'a [T]) {
-    let tensor = Tensor { dtype: T::DTYPE, shape: [data.len()], data: bytemuck::cast_slice(data) };
+    let tensor = Tensor { dtype: T::DTYPE, len: data.len(), data: bytemuck::cast_slice(data) };
     out.push((format!("{name}.{part}"), tensor));
 }
 
@@ -136,44 +150,45 @@ pub(super) fn restore(tensors: &SafeTensors<'_>, network: &mut Mlp) -> Result<()
 }
 
 impl Source<'_> {
-    fn optional<T: Element>(&mut self, name: &str, part: &str) -> Result<Option<Vec<T>>, String> {
+    fn required<T: Element>(&mut self, name: &str, part: &str) -> Result<Vec<T>, String> {
         let full = format!("{name}.{part}");
-        let Ok(view) = self.tensors.tensor(&full) else { return Ok(None) };
+        let view = self.tensors.tensor(&full).map_err(|_| format!("tensor `{full}` is missing"))?;
         if view.dtype() != T::DTYPE || view.shape().len() != 1 {
             return Err(format!("tensor `{full}` must be a vector of {:?}", T::DTYPE));
         }
         self.used.insert(full);
-        Ok(Some(bytemuck::pod_collect_to_vec(view.data())))
+        Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
-    fn required<T: Element>(&mut self, name: &str, part: &str) -> Result<Vec<T>, String> {
-        self.optional(name, part)?.ok_or_else(|| format!("tensor `{name}.{part}` is missing"))
-    }
-
-    fn parameter(&mut self, name: &str) -> Result<Parameter, String> {
-        let mut parameter = Parameter::new(Buffer::from(&self.required::<f32>(name, "values")?[..]));
-        let moments = &mut parameter.moments;
-        if let Some(first) = self.optional::<f32>(name, "first")? {
-            moments.first = Buffer::from(&first[..]);
+    /// Trained numbers, none of which is infinite or NaN when it is saved.
+    fn numbers(&mut self, name: &str, part: &str) -> Result<Vec<f32>, String> {
+        let numbers: Vec<f32> = self.required(name, part)?;
+        match numbers.iter().position(|number| !number.is_finite()) {
+            Some(at) => Err(format!("tensor `{name}.{part}` holds {} at {at}", numbers[at])),
+            None => Ok(numbers),
         }
-        if let Some(second) = self.optional::<f32>(name, "second")? {
-            moments.second = Buffer::from(&second[..]);
-            moments.age = self.required(name, "age")?;
+    }
+
+    /// A parameter with the moments that `like` has, as the optimizer goes on with just these.
+    fn parameter(&mut self, name: &str, like: &Parameter) -> Result<Parameter, String> {
+        let mut parameter = Parameter::new(Buffer::from(&self.numbers(name, "values")?[..]));
+        if !like.moments.first.is_empty() {
+            parameter.moments.first = Buffer::from(&self.numbers(name, "first")?[..]);
+        }
+        if !like.moments.second.is_empty() {
+            parameter.moments.second = Buffer::from(&self.numbers(name, "second")?[..]);
+            parameter.moments.age = self.required(name, "age")?;
         }
         Ok(parameter)
     }
 
     fn dense_parameter(&mut self, name: &str, parameter: &mut Parameter) -> Result<(), String> {
-        let restored = self.parameter(name)?;
-        let want = parameter.values.len();
-        let Moments { first, second, age } = &restored.moments;
-        for (part, got, optional) in [
-            ("values", restored.values.len(), false),
-            ("first", first.len(), true),
-            ("second", second.len(), true),
-            ("age", age.len(), true),
-        ] {
-            if got != want && !(optional && got == 0) {
+        let restored = self.parameter(name, parameter)?;
+        let lengths = |Parameter { values, moments: Moments { first, second, age }, .. }: &Parameter| {
+            [("values", values.len()), ("first", first.len()), ("second", second.len()), ("age", age.len())]
+        };
+        for ((part, got), (_, want)) in lengths(&restored).into_iter().zip(lengths(parameter)) {
+            if got != want {
                 return Err(format!(
                     "tensor `{name}.{part}` has {got} elements where the network has {want}"
                 ));
@@ -188,10 +203,10 @@ impl Source<'_> {
         let active = self.csr(name, "active", width)?;
         let explore = self.csr(name, "explore", width)?;
         let pattern = Pattern::new(active, explore).map_err(|error| format!("`{name}`: {error}"))?;
-        let parameter = self.parameter(name)?;
+        let parameter = self.parameter(name, weight.parameter())?;
         let reservoir = match weight.reservoir() {
             Some(_) => {
-                let (theta, dormant) = (self.required(name, "theta")?, self.required(name, "dormant")?);
+                let (theta, dormant) = (self.numbers(name, "theta")?, self.required(name, "dormant")?);
                 let reservoir = DenseReservoir::from_state(theta, dormant);
                 let reservoir = reservoir.map_err(|error| format!("`{name}`: {error}"))?;
                 Some(Box::new(reservoir) as Box<dyn Reservoir>)

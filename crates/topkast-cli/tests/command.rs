@@ -1,0 +1,205 @@
+//! What each verb of the command takes, prints and writes, and how it refuses.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{SIDE, Workplace, has_fields, json_lines, refuses, succeeds};
+use serde_json::Value;
+
+const SUMMARY: &str = "task_metric test_accuracy test_loss steps seconds step_ms_median peak_rss_bytes parameters \
+    active backward training_bytes dense_training_bytes train_flops_ratio layers";
+const LAYER: &str = "name shape n active backward touched dormant";
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn train_writes_a_run_directory() {
+    let place = Workplace::with_run();
+    let summary = json(&place.join("run/summary.json"));
+    has_fields(&summary, SUMMARY);
+    assert_eq!(summary["task_metric"], "test_accuracy");
+    assert_eq!(summary["steps"], 40);
+    assert!(summary["test_accuracy"].as_f64().unwrap() > 0.9, "{summary}");
+    let layers = summary["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 2);
+    layers.iter().for_each(|layer| has_fields(layer, LAYER));
+    assert_eq!(layers[0]["shape"], serde_json::json!([24, 64]));
+    assert_eq!(summary["parameters"], 24 * 64);
+    let metrics = json_lines(&fs::read_to_string(place.join("run/metrics.jsonl")).unwrap());
+    let steps: Vec<_> = metrics.iter().filter(|record| record["loss"].is_f64()).map(|r| &r["step"]).collect();
+    assert_eq!(steps, (1..=40).collect::<Vec<_>>());
+    assert_eq!(metrics.iter().filter(|record| record["mask_change"].is_f64()).count(), 7);
+    assert!(place.join("run/checkpoint/state.safetensors").exists());
+    let config = fs::read_to_string(place.join("run/config.toml")).unwrap();
+    assert!(config.contains("forward = 0.8") && config.contains("momentum = 0.9"), "{config}");
+    let names = fs::read_dir(place.join("run")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().contains("tfevents")).count(), 1);
+}
+
+#[test]
+fn train_takes_a_config_file_and_prints_what_came_of_it() {
+    let place = Workplace::new();
+    let config = "[data]\nkind = \"idx\"\npath = \"data\"\n[model]\nhidden = [24]\n[train]\nsteps = 9\n";
+    fs::write(place.join("small.toml"), config).unwrap();
+    let printed = succeeds(place.topkast("train small.toml --seed 7 --set sparsity.method=static"));
+    assert!(printed.contains("test accuracy") && printed.contains("runs/static-1"), "{printed}");
+    let written = fs::read_to_string(place.join("runs/static-1/config.toml")).unwrap();
+    assert!(written.contains("seed = 7") && written.contains("steps = 9"), "{written}");
+}
+
+#[test]
+fn eval_scores_as_training_did() {
+    let place = Workplace::with_run();
+    let summary = json(&place.join("run/summary.json"));
+    let score = &json_lines(&succeeds(place.topkast("eval run --json")))[0];
+    for name in ["test_accuracy", "test_loss"] {
+        assert_eq!(score[name], summary[name]);
+    }
+    assert_eq!((&score["samples"], &score["step"]), (&60.into(), &40.into()));
+    let line = succeeds(place.topkast("eval run/checkpoint/state.safetensors --data data"));
+    assert!(line.starts_with("test accuracy ") && line.contains("60 samples, after step 40"), "{line}");
+}
+
+#[test]
+fn predict_classifies_idx_files() {
+    let place = Workplace::with_run();
+    let printed = succeeds(place.topkast("predict run data/t10k-images-idx3-ubyte --json"));
+    let records = json_lines(&printed);
+    assert_eq!(records.len(), 60);
+    assert_eq!(records[3]["input"], "data/t10k-images-idx3-ubyte[3]");
+    for record in &records {
+        let probabilities: Vec<f64> = serde_json::from_value(record["probabilities"].clone()).unwrap();
+        assert!(probabilities.len() == 4 && (probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+    let right = records.iter().enumerate().filter(|(sample, record)| record["class"] == sample % 4).count();
+    let summary = json(&place.join("run/summary.json"));
+    assert_eq!(right as f64 / 60.0, summary["test_accuracy"].as_f64().unwrap());
+}
+
+/// A picture whose lower right quadrant is bright: class 3.
+fn png(place: &Workplace, name: &str, side: u32) {
+    let bright = |x, y| image::Luma([if x >= side / 2 && y >= side / 2 { 160 } else { 60u8 }]);
+    image::GrayImage::from_fn(side, side, bright).save(place.join(name)).unwrap();
+}
+
+#[test]
+fn predict_classifies_pictures() {
+    let place = Workplace::with_run();
+    png(&place, "right.png", SIDE);
+    let line = succeeds(place.topkast("predict run right.png"));
+    assert!(line.starts_with("right.png: 3, probability "), "{line}");
+}
+
+#[test]
+fn predict_refuses_pictures_of_another_size_and_other_files() {
+    let place = Workplace::with_run();
+    png(&place, "wrong.png", SIDE + 1);
+    let line = refuses(place.topkast("predict run wrong.png"));
+    assert!(line.contains("wrong.png") && line.contains("9") && line.contains("8"), "{line}");
+    fs::write(place.join("notes.txt"), "not a picture").unwrap();
+    assert!(refuses(place.topkast("predict run notes.txt")).contains("notes.txt"));
+    assert!(refuses(place.topkast("predict run nowhere.png")).contains("nowhere.png"));
+}
+
+#[test]
+fn inspect_shows_every_layer() {
+    let place = Workplace::with_run();
+    let report = &json_lines(&succeeds(place.topkast("inspect run --json")))[0];
+    assert_eq!(report["step"], 40);
+    assert_eq!(report["layers"], json(&place.join("run/summary.json"))["layers"]);
+    assert!(report["mask_change"].is_f64(), "{report}");
+    let table = succeeds(place.topkast("inspect run"));
+    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A"] {
+        assert!(table.contains(part), "no {part} in {table}");
+    }
+}
+
+#[test]
+fn bench_layer_reports_every_time() {
+    let place = Workplace::new();
+    let sizes = "--rows 64 --cols 48 --positions 16 --forward 0.9 --backward 0.8 --threads 1";
+    let report = &json_lines(&succeeds(place.topkast(&format!("bench layer {sizes} --json"))))[0];
+    has_fields(report, "isa break_even_sparsity rows cols positions threads");
+    for product in ["forward", "input_gradient", "weight_gradient", "total"] {
+        for name in [format!("{product}_ms"), format!("dense_{product}_ms"), format!("gflops_{product}")] {
+            assert!(report[&name].as_f64().is_some_and(|number| number > 0.0), "{name} in {report}");
+        }
+    }
+    assert!(report["fma_peak_gflops"].as_f64().unwrap() > 0.0);
+    assert!((0.0..=1.0).contains(&report["break_even_sparsity"].as_f64().unwrap()));
+    let table = succeeds(place.topkast(&format!("bench layer {sizes}")));
+    assert!(table.contains("input gradient") && table.contains("as fast as dense"), "{table}");
+    let line = refuses(place.topkast("bench layer --rows 64 --cols 64 --forward 0.8 --backward 0.9"));
+    assert!(line.contains("must not exceed"), "{line}");
+}
+
+#[test]
+fn bad_settings_are_refused_in_one_line() {
+    let place = Workplace::new();
+    for (setting, expected) in [
+        ("sparsity.forwrd=0.9", "forwrd"),
+        ("optimizer.lr=fast", "lr"),
+        ("sparsity.forward", "--set sparsity.forward: write it as key.path=value"),
+        ("=3", "write it as key.path=value"),
+        ("sparsity.backward=0.9", "backward sparsity 0.9 must not exceed forward sparsity 0.8"),
+        ("train.batch=0", "train.batch = 0: must be from 1"),
+        ("sparsity.keep_dense=[\"middle\"]", "sparsity.keep_dense = middle: matches no layer"),
+        ("data.path=nowhere", "nowhere/train-images-idx3-ubyte"),
+    ] {
+        let line = refuses(place.train("run", setting));
+        assert!(line.contains(expected), "{setting}: {line}");
+    }
+    fs::write(place.join("broken.toml"), "[sparsity]\nforwrd = 0.9\n").unwrap();
+    let line = refuses(place.topkast("train broken.toml"));
+    assert!(line.contains("broken.toml: line 2: ") && line.contains("forwrd"), "{line}");
+}
+
+#[test]
+fn a_label_out_of_range_is_refused() {
+    let place = Workplace::new();
+    let path = place.join("data/t10k-labels-idx1-ubyte");
+    let mut labels = fs::read(&path).unwrap();
+    labels[8 + 5] = 9;
+    fs::write(&path, labels).unwrap();
+    let line = refuses(place.train("run", ""));
+    assert!(line.contains("t10k-labels-idx1-ubyte") && line.contains("sample 5"), "{line}");
+}
+
+#[test]
+fn runs_that_are_not_there_or_there_already_are_refused() {
+    let place = Workplace::with_run();
+    for verb in ["eval nowhere", "inspect nowhere", "train --resume nowhere", "predict nowhere a.png"] {
+        assert!(refuses(place.topkast(verb)).contains("nowhere: holds no run"));
+    }
+    assert!(refuses(place.train("run", "")).contains("run: already holds a run"));
+    fs::write(place.join("run/checkpoint/state.safetensors"), "cut").unwrap();
+    for verb in ["eval run", "inspect run", "train --resume run"] {
+        assert!(refuses(place.topkast(verb)).contains("not a whole Topkast checkpoint"));
+    }
+}
+
+#[test]
+fn the_instruction_set_can_be_chosen() {
+    let place = Workplace::new();
+    let mut portable = place.train("run", "train.steps=3 model.hidden=[8]");
+    portable.env("TOPKAST_ISA", "portable");
+    succeeds(portable);
+    assert_eq!(json(&place.join("run/summary.json"))["isa"], "portable");
+    let mut nonsense = place.train("other", "");
+    nonsense.env("TOPKAST_ISA", "nonsense");
+    let line = refuses(nonsense);
+    assert!(line.contains("TOPKAST_ISA is `nonsense`") && line.contains("portable"), "{line}");
+}
+
+#[test]
+fn every_verb_has_help_with_an_example() {
+    let place = Workplace::new();
+    for verb in ["train", "eval", "predict", "inspect", "bench layer"] {
+        let help = succeeds(place.topkast(&format!("{verb} --help")));
+        assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
+    }
+}

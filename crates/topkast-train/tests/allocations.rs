@@ -1,0 +1,73 @@
+//! What a training step takes from the allocator: nothing, and a refresh little. The largest layer here has a dense
+//! weight of 16 MB; nothing of that size may ever come into being in a step.
+//!
+//! There is one test, so that nothing else runs while it counts.
+
+mod common;
+#[path = "common/counting.rs"]
+mod counting;
+
+use common::Workplace;
+use counting::{Allocated, allocated_by};
+use topkast_train::Trainer;
+
+/// Bytes of the largest layer's dense weight, 2000 × 2000.
+const DENSE: usize = 2000 * 2000 * 4;
+
+const REFRESH_EVERY: u64 = 8;
+
+/// What each of the first 20 steps allocated, with two refreshes among them and the end of four epochs.
+fn steps(place: &Workplace, overrides: &[&str]) -> Vec<Allocated> {
+    let refresh_every = format!("sparsity.refresh_every={REFRESH_EVERY}");
+    let mut settings = vec!["model.hidden=[2000, 2000]", "train.steps=20", "optimizer.lr=0.01"];
+    settings.extend(["sparsity.forward=0.99", "sparsity.backward=0.98", &refresh_every]);
+    settings.extend(overrides);
+    let mut trainer = place.trainer(&settings);
+    (0..20).map(|_| step(&mut trainer)).collect()
+}
+
+fn step(trainer: &mut Trainer) -> Allocated {
+    let refreshes = trainer.steps_done() > 0 && trainer.steps_done().is_multiple_of(REFRESH_EVERY);
+    let (report, allocated) = allocated_by(|| trainer.step().unwrap());
+    assert_eq!(report.refresh.is_some(), refreshes && trainer.config().sparsity.refreshes());
+    allocated
+}
+
+/// Steps without a refresh allocate nothing once every buffer has its size, which is so after the second step, and no
+/// step allocates anything near the dense weight.
+fn sparse_steps_allocate_nothing(place: &Workplace, overrides: &[&str]) {
+    let mut settings = vec!["sparsity.keep_dense=[]"];
+    settings.extend(overrides);
+    let steps = steps(place, &settings);
+    assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
+    for (number, allocated) in steps.into_iter().enumerate() {
+        let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
+        assert!(allocated.largest < DENSE / 4, "{settings:?}, step {number}: {allocated:?}");
+        assert!(
+            number < 2 || refreshes || allocated.count == 0,
+            "{settings:?}, step {number}: {allocated:?}"
+        );
+    }
+}
+
+/// The products of a dense layer take packing buffers from the allocator in every step. These follow the size of
+/// blocks of that layer, not that of the sparse ones.
+fn a_dense_last_layer_allocates_little(place: &Workplace) {
+    for (number, allocated) in steps(place, &[]).into_iter().enumerate() {
+        assert!(allocated.largest < DENSE / 4, "step {number}: {allocated:?}");
+    }
+}
+
+#[test]
+fn steps_allocate_nothing_and_refreshes_little() {
+    let place = Workplace::new();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| {
+        sparse_steps_allocate_nothing(&place, &[]);
+        sparse_steps_allocate_nothing(&place, &["optimizer.kind=adamw", "sparsity.explore=random"]);
+        sparse_steps_allocate_nothing(&place, &["optimizer.clip_norm=1", "model.dropout=0.2"]);
+        sparse_steps_allocate_nothing(&place, &["model.activation=gelu", "sparsity.explore_until=0.5"]);
+        sparse_steps_allocate_nothing(&place, &["sparsity.method=static"]);
+        a_dense_last_layer_allocates_little(&place);
+    });
+}

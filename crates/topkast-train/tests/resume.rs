@@ -1,0 +1,148 @@
+//! A run resumed from any step is the uninterrupted run, bit for bit.
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{Workplace, advance, assert_same, finish, restored, tensors};
+use topkast_train::{Event, Outcome, RunDir, read_metrics, run};
+
+const STEPS: u64 = 12;
+
+/// Saves after every step of one run, and compares what becomes of each of these checkpoints with that run's end.
+fn resumes_at_every_step(overrides: &[&str]) {
+    let place = Workplace::new();
+    let after = |step: u64| place.join(&format!("after-{step}"));
+    let mut trainer = place.trainer(overrides);
+    trainer.save(&after(0), 0.0).unwrap();
+    let mut losses = Vec::new();
+    for step in 1..=STEPS {
+        losses.push(trainer.step().unwrap().loss.to_bits());
+        trainer.save(&after(step), 0.0).unwrap();
+    }
+    assert_eq!(trainer.total_steps(), STEPS);
+    let want = tensors(&after(STEPS));
+    for step in 0..=STEPS {
+        let mut resumed = restored(place.config(overrides), &after(step));
+        assert_eq!(resumed.steps_done(), step);
+        assert_eq!(finish(&mut resumed), losses[step as usize..], "losses after step {step}");
+        let end = place.join("end");
+        resumed.save(&end, 0.0).unwrap();
+        assert_same(&tensors(&end), &want, &format!("resumed after step {step}"));
+    }
+}
+
+#[test]
+fn sgd() {
+    resumes_at_every_step(&[]);
+}
+
+#[test]
+fn sgd_without_momentum() {
+    resumes_at_every_step(&["optimizer.momentum=0"]);
+}
+
+#[test]
+fn adamw() {
+    resumes_at_every_step(&["optimizer.kind=adamw", "optimizer.lr=0.01", "optimizer.clip_norm=0.5"]);
+}
+
+#[test]
+fn random_exploration() {
+    resumes_at_every_step(&["sparsity.explore=random"]);
+}
+
+#[test]
+fn exploration_that_ends_midway() {
+    resumes_at_every_step(&["sparsity.explore_until=0.5", "optimizer.kind=adam", "optimizer.lr=0.01"]);
+}
+
+#[test]
+fn dropout() {
+    resumes_at_every_step(&["model.dropout=0.3"]);
+}
+
+#[test]
+fn gelu_with_all_layers_sparse() {
+    resumes_at_every_step(&["model.activation=gelu", "sparsity.keep_dense=[]"]);
+}
+
+#[test]
+fn a_static_mask() {
+    resumes_at_every_step(&["sparsity.method=static"]);
+}
+
+#[test]
+fn a_dense_network() {
+    resumes_at_every_step(&["sparsity.method=dense"]);
+}
+
+/// The other tests would mean little if nothing changed in a run that short.
+#[test]
+fn sets_and_moments_change_in_these_runs() {
+    let place = Workplace::new();
+    let mut trainer = place.trainer(&["optimizer.kind=adamw", "optimizer.lr=0.01"]);
+    advance(&mut trainer, 1);
+    trainer.save(&place.join("early"), 0.0).unwrap();
+    finish(&mut trainer);
+    trainer.save(&place.join("late"), 0.0).unwrap();
+    let (early, late) = (tensors(&place.join("early")), tensors(&place.join("late")));
+    let parts = ["values", "first", "second", "age", "active.columns", "explore.columns", "theta", "dormant"];
+    for part in parts {
+        let name = format!("hidden.0.weight.{part}");
+        assert_ne!(early[&name], late[&name], "{name}");
+    }
+}
+
+/// Runs in `dir` until the end, or until a step that is a multiple of `every` is made.
+fn run_until(place: &Workplace, dir: &RunDir, every: u64) -> Outcome {
+    let stop = AtomicBool::new(false);
+    let mut watch = |event: Event| {
+        if let Event::Step { report, .. } = event
+            && report.step.is_multiple_of(every)
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    run(place.config(&["sparsity.explore=random"]), dir, &stop, &mut watch).unwrap()
+}
+
+/// The steps of the metrics records that have `name`.
+fn logged(path: &Path, name: &str) -> Vec<u64> {
+    let records = read_metrics(path).unwrap();
+    records.iter().filter(|record| record.contains_key(name)).map(|r| r["step"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_run_stopped_again_and_again_ends_as_one_that_never_was() {
+    let place = Workplace::new();
+    let whole = RunDir::create(&place.join("whole")).unwrap();
+    assert!(matches!(run_until(&place, &whole, u64::MAX), Outcome::Finished(_)));
+    for every in [1, 2, 3, 5, 7] {
+        let dir = RunDir::create(&place.join(&format!("stopped-{every}"))).unwrap();
+        let mut stops = Vec::new();
+        while let Outcome::Interrupted(step) = run_until(&place, &dir, every) {
+            stops.push(step);
+        }
+        assert_eq!(stops, (1..STEPS).filter(|step| step.is_multiple_of(every)).collect::<Vec<_>>());
+        assert_same(&tensors(&dir.checkpoint()), &tensors(&whole.checkpoint()), &format!("every {every}"));
+        assert_eq!(logged(&dir.metrics(), "loss"), (1..=STEPS).collect::<Vec<_>>());
+        assert_eq!(logged(&dir.metrics(), "test_accuracy"), [5, 10]);
+    }
+}
+
+/// As after a crash: the metrics are ahead of the checkpoint, and the last line is cut.
+#[test]
+fn steps_made_again_after_a_crash_are_logged_once() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("crashed")).unwrap();
+    assert!(matches!(run_until(&place, &dir, 4), Outcome::Interrupted(4)));
+    let checkpoint = std::fs::read(dir.checkpoint()).unwrap();
+    assert!(matches!(run_until(&place, &dir, 7), Outcome::Interrupted(7)));
+    std::fs::write(dir.checkpoint(), checkpoint).unwrap();
+    let metrics = std::fs::read_to_string(dir.metrics()).unwrap();
+    std::fs::write(dir.metrics(), &metrics[..metrics.len() - 9]).unwrap();
+    assert!(matches!(run_until(&place, &dir, u64::MAX), Outcome::Finished(_)));
+    assert_eq!(logged(&dir.metrics(), "loss"), (1..=STEPS).collect::<Vec<_>>());
+}

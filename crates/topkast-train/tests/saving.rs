@@ -1,0 +1,136 @@
+//! Saving that fails, and training that diverges, leave the former checkpoint as it was.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use common::{Workplace, advance, assert_same, finish, restored, tensors};
+use topkast_train::checkpoint::Checkpoint;
+use topkast_train::{Outcome, RunDir, TrainError, load_trained, run};
+
+/// Saves after 4 steps, lets `obstruct` put something in the way of the temporary file, and tries again after 6.
+fn failing_save(obstruct: impl Fn(&Path), expected: &str) {
+    let place = Workplace::new();
+    let (path, temporary) = (place.join("state.safetensors"), place.join("state.safetensors.tmp"));
+    let mut trainer = place.trainer(&[]);
+    advance(&mut trainer, 4);
+    trainer.save(&path, 0.0).unwrap();
+    let before = fs::read(&path).unwrap();
+    advance(&mut trainer, 2);
+    obstruct(&temporary);
+    let error = trainer.save(&path, 0.0).unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("cannot write {}: ", path.display())), "{message}");
+    assert!(message.contains(expected) && !message.contains('\n') && !error.is_bad_input(), "{message}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    // The former checkpoint goes on to where this run ends.
+    finish(&mut trainer);
+    trainer.save(&place.join("want"), 0.0).unwrap();
+    let mut resumed = restored(place.config(&[]), &path);
+    assert_eq!(resumed.steps_done(), 4);
+    finish(&mut resumed);
+    resumed.save(&place.join("got"), 0.0).unwrap();
+    assert_same(&tensors(&place.join("got")), &tensors(&place.join("want")), "resumed");
+}
+
+#[test]
+fn a_directory_in_the_way_of_the_temporary_file() {
+    failing_save(|temporary| fs::create_dir(temporary).unwrap(), "directory");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk() {
+    let full = |temporary: &Path| std::os::unix::fs::symlink("/dev/full", temporary).unwrap();
+    failing_save(full, "No space left");
+}
+
+#[test]
+fn what_a_crash_left_of_a_temporary_file_is_overwritten() {
+    let place = Workplace::new();
+    let dir = place.join("checkpoint");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("state.safetensors.tmp"), vec![7; 1 << 20]).unwrap();
+    place.trainer(&[]).save(&dir.join("state.safetensors"), 0.0).unwrap();
+    let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["state.safetensors"]);
+    Checkpoint::read(&dir.join("state.safetensors")).unwrap();
+}
+
+#[test]
+fn the_folder_of_checkpoints_is_gone() {
+    let place = Workplace::new();
+    let path = place.join("gone").join("state.safetensors");
+    let message = place.trainer(&[]).save(&path, 0.0).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("cannot write {}: ", path.display())), "{message}");
+}
+
+#[test]
+fn a_file_in_the_way_of_the_run_directory() {
+    let place = Workplace::new();
+    let path = place.join("run");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("checkpoint"), "").unwrap();
+    let message = RunDir::create(&path).unwrap_err().to_string();
+    assert!(message.contains(&path.display().to_string()), "{message}");
+}
+
+fn run_to_the_end(place: &Workplace, dir: &RunDir, overrides: &[&str]) -> Result<Outcome, TrainError> {
+    run(place.config(overrides), dir, &AtomicBool::new(false), &mut |_| {})
+}
+
+/// Trains at a learning rate that leaps to `leap` after the sixth of 12 steps.
+fn diverged(leap: &str, what: &str) {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("run")).unwrap();
+    let factor = format!("optimizer.factor={leap}");
+    let overrides = [
+        "train.checkpoint_every=1",
+        "optimizer.lr=1",
+        "optimizer.schedule=step",
+        "optimizer.milestones=[0.5]",
+        &factor,
+    ];
+    let error = run_to_the_end(&place, &dir, &overrides).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }) && !error.is_bad_input(), "{error}");
+    let message = error.to_string();
+    let trained = load_trained(&dir.checkpoint()).unwrap();
+    let kept =
+        format!("the checkpoint of step {} is kept in {}", trained.state.step, dir.checkpoint().display());
+    assert!(message.starts_with(what) && message.contains(&kept), "{message}");
+    assert!(message.contains("Lower optimizer.lr") && !message.contains('\n'), "{message}");
+    assert_eq!(restored(place.config(&overrides), &dir.checkpoint()).steps_done(), trained.state.step);
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_checkpoint() {
+    diverged("1e25", "the loss is not a finite number");
+}
+
+#[test]
+fn weights_that_overflow_are_not_saved() {
+    diverged("3e38", "hidden.0.weight is not a finite number at step 7; the checkpoint of step 6");
+}
+
+#[test]
+fn divergence_before_the_first_checkpoint_says_so() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("run")).unwrap();
+    let message = run_to_the_end(&place, &dir, &["optimizer.lr=1e25"]).unwrap_err().to_string();
+    assert!(message.contains("there is no checkpoint yet"), "{message}");
+    assert!(!dir.checkpoint().exists());
+}
+
+#[test]
+fn a_directory_that_holds_a_run_is_refused() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("run")).unwrap();
+    run_to_the_end(&place, &dir, &[]).unwrap();
+    let before = fs::read(dir.checkpoint()).unwrap();
+    let error = RunDir::create(dir.path()).unwrap_err();
+    let message = format!("{}: already holds a run; go on with it by --resume", dir.path().display());
+    assert!(error.to_string().starts_with(&message) && error.is_bad_input(), "{error}");
+    assert_eq!(fs::read(dir.checkpoint()).unwrap(), before);
+}

@@ -1,0 +1,51 @@
+//! The number of threads does not change a single bit.
+
+mod common;
+
+use common::{Tensors, Workplace, assert_same, finish, tensors};
+
+/// Trains on `threads` threads and returns the losses and the network.
+fn trained(place: &Workplace, threads: usize, overrides: &[&str]) -> (Vec<u64>, Tensors) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut trainer = place.trainer(overrides);
+        let losses = finish(&mut trainer);
+        let path = place.join("end");
+        trainer.save(&path, 0.0).unwrap();
+        (losses, tensors(&path))
+    })
+}
+
+/// Layers of some hundred rows, so that every product and update is cut into several pieces.
+fn threads_do_not_matter(overrides: &[&str]) {
+    let place = Workplace::new();
+    let mut settings = vec!["model.hidden=[700, 600]", "train.batch=130", "train.steps=8"];
+    settings.extend(["optimizer.clip_norm=1", "model.dropout=0.1"]);
+    settings.extend(overrides);
+    let (losses, want) = trained(&place, 1, &settings);
+    for threads in [2, 3] {
+        let (other, got) = trained(&place, threads, &settings);
+        assert_eq!(other, losses, "losses on {threads} threads");
+        assert_same(&got, &want, &format!("{threads} threads"));
+    }
+}
+
+#[test]
+fn top_kast() {
+    threads_do_not_matter(&[]);
+}
+
+#[test]
+fn top_kast_with_adamw_and_gelu() {
+    threads_do_not_matter(&["optimizer.kind=adamw", "optimizer.lr=0.001", "model.activation=gelu"]);
+}
+
+#[test]
+fn a_static_mask() {
+    threads_do_not_matter(&["sparsity.method=static"]);
+}
+
+#[test]
+fn a_dense_network() {
+    threads_do_not_matter(&["sparsity.method=dense"]);
+}
