@@ -16,17 +16,16 @@ use crate::{Config, TrainError, files, machine};
 pub struct RunDir(PathBuf);
 
 impl RunDir {
-    /// Makes a directory for a new run at `path`.
+    /// The directory of a new run at `path`; [`run`] makes it once it knows that the run can start.
     ///
     /// # Errors
-    /// If it holds a run already or cannot be made.
+    /// If it holds a run already.
     pub fn create(path: &Path) -> Result<Self, TrainError> {
         let dir = Self(path.to_owned());
         if dir.config().exists() || dir.checkpoint().exists() {
             let problem = "already holds a run; go on with it by --resume, or choose another --out";
             return Err(TrainError::run_dir(path, problem));
         }
-        fs::create_dir_all(path.join("checkpoint")).map_err(TrainError::write(path))?;
         Ok(dir)
     }
 
@@ -114,6 +113,9 @@ pub fn run(
     // Inside the pool, so that splitting work over it needs no hand-over and allocates nothing.
     pool.install(|| {
         let mut run = Run::start(config, dir)?;
+        if let Some(summary) = run.finished_before() {
+            return Ok(Outcome::Finished(Box::new(summary)));
+        }
         let result = run.train(stop, watch);
         result.map_err(|error| run.explain(error))
     })
@@ -134,6 +136,7 @@ impl<'a> Run<'a> {
     fn start(config: Config, dir: &'a RunDir) -> Result<Self, TrainError> {
         let mut trainer = Trainer::new(config)?;
         let path = dir.checkpoint();
+        fs::create_dir_all(dir.path().join("checkpoint")).map_err(TrainError::write(dir.path()))?;
         let (mut seconds_before, mut saved) = (0.0, None);
         if path.exists() {
             let checkpoint = Checkpoint::read(&path)?;
@@ -152,6 +155,13 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
         Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms })
+    }
+
+    /// The summary of a run that has nothing left to do: its timings are of the steps made then, and stay.
+    fn finished_before(&self) -> Option<Summary> {
+        let done = self.trainer.steps_done() == self.trainer.total_steps();
+        let text = fs::read_to_string(self.dir.summary()).ok().filter(|_| done)?;
+        serde_json::from_str(&text).ok()
     }
 
     fn train(

@@ -146,3 +146,13 @@ fn steps_made_again_after_a_crash_are_logged_once() {
     assert!(matches!(run_until(&place, &dir, u64::MAX), Outcome::Finished(_)));
     assert_eq!(logged(&dir.metrics(), "loss"), (1..=STEPS).collect::<Vec<_>>());
 }
+
+#[test]
+fn resuming_a_finished_run_leaves_its_summary_as_it_was() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("finished")).unwrap();
+    run_until(&place, &dir, u64::MAX);
+    let summary = std::fs::read(dir.summary()).unwrap();
+    assert!(matches!(run_until(&place, &dir, u64::MAX), Outcome::Finished(_)));
+    assert_eq!(std::fs::read(dir.summary()).unwrap(), summary);
+}

@@ -73,7 +73,8 @@ fn a_file_in_the_way_of_the_run_directory() {
     let path = place.join("run");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("checkpoint"), "").unwrap();
-    let message = RunDir::create(&path).unwrap_err().to_string();
+    let dir = RunDir::create(&path).unwrap();
+    let message = run_to_the_end(&place, &dir, &[]).unwrap_err().to_string();
     assert!(message.contains(&path.display().to_string()), "{message}");
 }
 

@@ -132,6 +132,8 @@ pub enum ReservoirKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleKind {
+    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments).
+    Auto,
     /// The active part.
     Active,
     /// The dense matrix.
@@ -250,7 +252,7 @@ impl Default for SparsityConfig {
             explore: ExploreKind::Magnitude,
             explore_until: 1.0,
             reservoir: ReservoirKind::Dense,
-            init_scale: ScaleKind::Active,
+            init_scale: ScaleKind::Auto,
             keep_dense: vec!["last".to_owned()],
             layers: Vec::new(),
         }
@@ -267,7 +269,7 @@ impl Default for OptimizerConfig {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
-            penalty: 1e-4,
+            penalty: 1e-5,
             penalty_kind: PenaltyName::L2,
             schedule: ScheduleKind::Cosine,
             warmup_steps: 0,
@@ -343,9 +345,9 @@ impl SparsityConfig {
     }
 
     pub(super) fn scale(&self) -> Scale {
-        match self.init_scale {
-            ScaleKind::Active => Scale::Active,
-            ScaleKind::Full => Scale::Full,
+        match (self.init_scale, self.method) {
+            (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast) => Scale::Full,
+            (ScaleKind::Active | ScaleKind::Auto, _) => Scale::Active,
         }
     }
 }
