@@ -8,13 +8,17 @@ mod files;
 mod machine;
 mod metrics;
 mod run;
+mod score;
 mod summary;
 pub mod tensorboard;
+mod trained;
 mod trainer;
 
 pub use config::Config;
 pub use error::TrainError;
 pub use metrics::read_metrics;
 pub use run::{Event, Outcome, RunDir, run};
+pub use score::Score;
 pub use summary::{LayerSummary, Summary, layer_summaries};
-pub use trainer::{RefreshReport, Score, StepReport, Trained, Trainer, load_trained};
+pub use trained::{Trained, load_trained};
+pub use trainer::{RefreshReport, StepReport, Trainer};

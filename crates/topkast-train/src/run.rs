@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
+use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
-use crate::trainer::{Score, StepReport, Trainer};
+use crate::trainer::{StepReport, Trainer};
 use crate::{Config, TrainError, files, machine};
 
 /// The directory of a run and what is where in it.

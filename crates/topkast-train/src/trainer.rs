@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
 use topkast_nn::{Mlp, Mode, ParameterMut};
@@ -11,6 +12,7 @@ use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::data::{self, Dataset, Normalizer, Order, fill_batch};
+use crate::score::{Score, evaluate};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
 /// steps is the parameters and the step number.
@@ -68,15 +70,16 @@ pub struct RefreshReport {
     pub time: Duration,
 }
 
-/// How well a network does on a data set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Score {
-    /// Mean cross-entropy, without label smoothing.
-    pub loss: f64,
-    /// Fraction classified right.
-    pub accuracy: f64,
-    /// Number of samples.
-    pub samples: usize,
+impl RefreshReport {
+    /// What two layers' refreshes changed together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            newly_active: self.newly_active + other.newly_active,
+            active: self.active + other.active,
+            entered: self.entered + other.entered,
+            time: self.time + other.time,
+        }
+    }
 }
 
 impl Trainer {
@@ -232,16 +235,25 @@ impl Trainer {
             return None;
         }
         let (start, step) = (Instant::now(), self.step);
-        let mut report = RefreshReport::default();
+        let mut weights = Vec::new();
         self.network.visit(&mut |_, parameter| {
-            if let ParameterMut::Sparse(weight) = parameter
-                && let Some(remap) = weight.refresh(step)
-            {
-                report.active += weight.counts().active as u64;
-                report.newly_active += remap.newly_active() as u64;
-                report.entered += remap.entered() as u64;
+            if let ParameterMut::Sparse(weight) = parameter {
+                weights.push(weight);
             }
         });
+        // Layers do not know of each other, so each may be refreshed on a thread of its own.
+        let mut report = weights
+            .into_par_iter()
+            .filter_map(|weight| {
+                let remap = weight.refresh(step)?;
+                Some(RefreshReport {
+                    newly_active: remap.newly_active() as u64,
+                    active: weight.counts().active as u64,
+                    entered: remap.entered() as u64,
+                    time: Duration::ZERO,
+                })
+            })
+            .reduce(RefreshReport::default, RefreshReport::and);
         report.time = start.elapsed();
         Some(report)
     }
@@ -318,7 +330,7 @@ impl Trainer {
 }
 
 /// The optimizer of `config`, with room for its state in `network`.
-fn prepare(config: &Config, network: &mut Mlp) -> Optimizer {
+pub(crate) fn prepare(config: &Config, network: &mut Mlp) -> Optimizer {
     let optimizer = Optimizer::new(
         config.optimizer.hyper(),
         config.optimizer.penalty_kind(),
@@ -337,91 +349,5 @@ fn values_of<'a>(parameter: &'a ParameterMut<'_>) -> &'a topkast::Parameter {
     match parameter {
         ParameterMut::Sparse(weight) => weight.parameter(),
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => parameter,
-    }
-}
-
-fn evaluate(
-    network: &mut Mlp,
-    isa: Isa,
-    dataset: &Dataset,
-    normalizer: &Normalizer,
-    batch: usize,
-    x: &mut Matrix,
-    labels: &mut Vec<u32>,
-) -> Score {
-    let order = Order::in_sequence(dataset.len());
-    let (mut loss, mut correct) = (0.0, 0);
-    for number in 0..order.batches(batch) {
-        fill_batch(dataset, normalizer, order.batch(number, batch), x, labels);
-        let logits = network.forward(isa, x, Mode::Evaluate);
-        let sums = softmax_cross_entropy(isa, logits, labels, 0.0, None);
-        loss += sums.loss;
-        correct += sums.correct;
-    }
-    let samples = dataset.len();
-    Score { loss: loss / samples as f64, accuracy: correct as f64 / samples as f64, samples }
-}
-
-/// A trained network from a checkpoint, for scoring and prediction.
-pub struct Trained {
-    /// The network.
-    pub network: Mlp,
-    /// What else the checkpoint held.
-    pub state: State,
-    /// The run's config.
-    pub config: Config,
-    isa: Isa,
-}
-
-/// Reads the network in the checkpoint at `path`.
-///
-/// # Errors
-/// If the checkpoint cannot be read or is damaged.
-pub fn load_trained(path: &Path) -> Result<Trained, TrainError> {
-    let checkpoint = Checkpoint::read(path)?;
-    let (height, width) = checkpoint.state.input;
-    let inputs = height.checked_mul(width).filter(|&inputs| (1..=1 << 30).contains(&inputs));
-    let inputs = inputs.ok_or_else(|| TrainError::checkpoint(path, "its input size is impossible"))?;
-    if !(1..=1 << 30).contains(&checkpoint.state.classes) {
-        return Err(TrainError::checkpoint(path, "its number of classes is impossible"));
-    }
-    checkpoint.check_length(inputs, checkpoint.state.classes)?;
-    let mut network = checkpoint.config.network(inputs, checkpoint.state.classes)?;
-    prepare(&checkpoint.config, &mut network);
-    checkpoint.restore(&mut network)?;
-    Ok(Trained { network, state: checkpoint.state, config: checkpoint.config, isa: Isa::current()? })
-}
-
-impl Trained {
-    /// Scores the network, with A only.
-    ///
-    /// # Errors
-    /// If the images are not of the network's size.
-    pub fn score(&mut self, dataset: &Dataset) -> Result<Score, TrainError> {
-        let (expected, found) = (self.state.input, dataset.shape());
-        if expected != found {
-            let mend = "give data like that the network was trained on";
-            return Err(data::DataError::Shape { expected, found, mend }.into());
-        }
-        let batch = self.config.train.batch;
-        let (mut x, mut labels) = (Matrix::default(), Vec::new());
-        Ok(evaluate(&mut self.network, self.isa, dataset, &self.state.normalizer, batch, &mut x, &mut labels))
-    }
-
-    /// The probability of each class for one image of the network's size, given as its pixels row by row.
-    ///
-    /// # Panics
-    /// If there are not as many pixels as the network has inputs.
-    pub fn probabilities(&mut self, pixels: &[u8]) -> Vec<f64> {
-        assert_eq!(pixels.len(), self.network.inputs(), "one pixel per input");
-        let table = self.state.normalizer.table();
-        let values: Vec<f32> = pixels.iter().map(|&pixel| table[pixel as usize]).collect();
-        let x = Matrix::from_rows(values.len(), 1, &values);
-        let logits = self.network.forward(self.isa, &x, Mode::Evaluate);
-        let logits: Vec<f64> = (0..logits.features()).map(|class| f64::from(logits.get(class, 0))).collect();
-        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let exponentials: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-        let sum: f64 = exponentials.iter().sum();
-        exponentials.iter().map(|exponential| exponential / sum).collect()
     }
 }
