@@ -1,14 +1,14 @@
 //! The walk that the sparse products share: blocks of columns × panels of positions, small enough for the caches.
 //!
 //! A sparse product reads a row of X for every entry, in an order that no cache foresees, so it runs at the speed of the
-//! cache that holds X. So, for each block of columns and panel of positions, the walk
-//! copies that piece of X together (rows whose distance is a power of two share a few cache sets and evict one another)
-//! and then visits every row with the entries it has in the block. Where the copies would not be
-//! used often enough, it visits rows whole and reads X in place.
+//! cache that holds X. So, for each block of columns and panel of positions, the walk copies that piece of X together
+//! (rows whose distance is a power of two share a few cache sets and evict one another) and then visits every row's run of
+//! entries in the block. The runs of a block follow one another in memory (see [`Csr`]). Where a copy would not be used
+//! often enough, X is read in place.
 //!
-//! A row's entries are visited in ascending order either way, so the blocking does not show in any result.
+//! A row's entries are visited in ascending order of columns, so the blocking does not show in any result.
 
-use crate::csr::Blocks;
+use crate::csr::WIDE;
 use crate::simd::Simd;
 use crate::{Columns, Csr, Matrix};
 use std::mem::MaybeUninit;
@@ -57,28 +57,29 @@ impl Piece {
     }
 }
 
-/// The entries that consecutive rows of W have in one block of columns.
+/// The runs of entries that consecutive rows of W have in one block of columns.
 pub(crate) struct Strip<'a, C> {
     /// The rows.
     pub(crate) rows: Range<usize>,
-    columns: &'a [C],
+    /// Where each row's run starts; the last number is where the last one ends.
     starts: &'a [u32],
-    count: usize,
+    columns: &'a [C],
 }
 
 impl<'a, C> Strip<'a, C> {
-    /// For each row where its entries in the block start, and their columns.
+    /// Where the run of the strip's `i`-th row starts, and the columns in it.
+    ///
+    /// # Safety
+    /// The strip has more than `i` rows.
     #[inline(always)]
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, &'a [C])> + '_ {
-        let starts = self.starts[self.rows.start * self.count..]
-            .chunks(self.count)
-            .zip(self.starts[self.rows.start * self.count + 1..].chunks(self.count));
-        starts.take(self.rows.len()).map(|(from, to)| {
-            let (from, to) = (from[0] as usize, to[0] as usize);
-            // SAFETY: `Csr` vouches for where its rows and blocks start. Gain: no bounds are checked for each of a
-            // product's many short runs of entries.
-            (from, unsafe { self.columns.get_unchecked(from..to) })
-        })
+    pub(crate) unsafe fn run(&self, i: usize) -> (usize, &'a [C]) {
+        // SAFETY: there is one start more than rows, and `Csr` vouches for where its runs start. Gain: no bounds are
+        // checked for each of a product's many short runs.
+        unsafe {
+            let (from, to) =
+                (*self.starts.get_unchecked(i) as usize, *self.starts.get_unchecked(i + 1) as usize);
+            (from, self.columns.get_unchecked(from..to))
+        }
     }
 }
 
@@ -95,15 +96,21 @@ pub(crate) trait Visit<S: Simd> {
     unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece);
 }
 
-/// Has `visitor` visit every one of `rows` for each block of columns and panel of positions, X's padding included.
+/// Has `visitor` visit, for each block of columns and panel of positions, X's padding included, the runs of `rows(block)`.
 ///
-/// Each pair of a row and a panel is visited at least once, without entries if the row has none, and for such a pair the
-/// entries ascend from visit to visit. For each entry the positions do. Panels do not depend on the blocking.
+/// Each run and panel is visited once, also where the run is empty, and for each row and panel the blocks ascend. For each
+/// entry the positions do. Panels do not depend on the blocking.
 ///
 /// # Panics
 /// If X has not one row for each column of the structure.
 #[inline(always)]
-pub(crate) fn walk<S: Simd>(simd: S, csr: &Csr, rows: Range<usize>, x: &Matrix, visitor: &mut impl Visit<S>) {
+pub(crate) fn walk<S: Simd>(
+    simd: S,
+    csr: &Csr,
+    rows: impl Fn(usize) -> Range<usize>,
+    x: &Matrix,
+    visitor: &mut impl Visit<S>,
+) {
     assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
     match csr.columns() {
         Columns::U16(columns) => Walk { simd, columns, x }.run(csr, rows, visitor),
@@ -113,7 +120,7 @@ pub(crate) fn walk<S: Simd>(simd: S, csr: &Csr, rows: Range<usize>, x: &Matrix, 
 
 /// A packed piece of X; 128 KiB, on the stack.
 #[repr(C, align(64))]
-struct Packed([MaybeUninit<f32>; Blocks::WIDE * POSITIONS]);
+struct Packed([MaybeUninit<f32>; WIDE * POSITIONS]);
 
 struct Walk<'a, S, C> {
     simd: S,
@@ -121,36 +128,30 @@ struct Walk<'a, S, C> {
     x: &'a Matrix,
 }
 
-/// The entries of one block of columns: those of row `r` are `starts[r × count]..starts[r × count + 1]`.
-struct Block<'a> {
-    columns: Range<usize>,
-    starts: &'a [u32],
-    count: usize,
-}
-
 impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
-    fn run(&self, csr: &Csr, rows: Range<usize>, visitor: &mut impl Visit<S>) {
-        let width = csr.width();
-        let Some(blocks) = csr.blocks().filter(|_| self.is_worth_packing(csr, rows.len())) else {
-            return self.panels(
-                rows,
-                &Block { columns: 0..width, starts: csr.offsets(), count: 1 },
-                None,
-                visitor,
-            );
-        };
-        let mut packed = Packed([MaybeUninit::uninit(); Blocks::WIDE * POSITIONS]);
-        for number in 0..blocks.count {
-            let from = number * blocks.columns;
-            let columns = from..width.min(from + blocks.columns);
-            let block = Block { columns, starts: &blocks.starts[number..], count: blocks.count };
-            self.panels(rows.clone(), &block, Some(&mut packed), visitor);
+    fn run(&self, csr: &Csr, rows: impl Fn(usize) -> Range<usize>, visitor: &mut impl Visit<S>) {
+        let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
+        for number in 0..csr.blocks() {
+            let rows = rows(number);
+            if rows.is_empty() {
+                continue;
+            }
+            let from = number * csr.block();
+            let block = from..csr.width().min(from + csr.block());
+            let first = number * csr.rows();
+            let starts = &csr.starts()[first + rows.start..=first + rows.end];
+            let packed = self.is_worth_packing(csr, rows.len()).then_some(&mut packed);
+            let strip = Strip { rows, starts, columns: self.columns };
+            self.panels(&strip, block, packed, visitor);
         }
     }
 
-    /// Whether to work block by block on copies of X, rather than in place.
+    /// Whether to work on copies of X, rather than in place.
     fn is_worth_packing(&self, csr: &Csr, rows: usize) -> bool {
+        if csr.block() > WIDE {
+            return false;
+        }
         let density = csr.entries() as f64 / (csr.rows() as f64 * csr.width() as f64);
         // Measured: a copied row needs some 8 uses. Distant rows (by 2 KiB and more) fall into so few cache sets that
         // packing pays at any density.
@@ -160,8 +161,8 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
     fn panels<V: Visit<S>>(
         &self,
-        rows: Range<usize>,
-        block: &Block<'_>,
+        strip: &Strip<'_, C>,
+        block: Range<usize>,
         mut packed: Option<&mut Packed>,
         visitor: &mut V,
     ) {
@@ -174,16 +175,16 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
                 origin: self.x.padded().as_ptr().wrapping_add(position),
                 stride: self.x.stride(),
                 position,
-                first: block.columns.start == 0,
-                last: block.columns.end == self.x.features(),
+                first: block.start == 0,
+                last: block.end == self.x.features(),
             };
-            let (rows, packed, visitor) = (rows.clone(), packed.as_deref_mut(), &mut *visitor);
+            let (block, packed, visitor) = (block.clone(), packed.as_deref_mut(), &mut *visitor);
             // Fixed widths, so that the accumulators are registers.
             vector += match widest.min(vectors - vector) {
-                8.. => self.panel::<8>(rows, block, piece, packed, visitor),
-                4..8 => self.panel::<4>(rows, block, piece, packed, visitor),
-                2..4 => self.panel::<2>(rows, block, piece, packed, visitor),
-                _ => self.panel::<1>(rows, block, piece, packed, visitor),
+                8.. => self.panel::<8>(strip, block, piece, packed, visitor),
+                4..8 => self.panel::<4>(strip, block, piece, packed, visitor),
+                2..4 => self.panel::<2>(strip, block, piece, packed, visitor),
+                _ => self.panel::<1>(strip, block, piece, packed, visitor),
             };
         }
     }
@@ -191,19 +192,18 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
     fn panel<const N: usize>(
         &self,
-        rows: Range<usize>,
-        block: &Block<'_>,
+        strip: &Strip<'_, C>,
+        block: Range<usize>,
         mut piece: Piece,
         packed: Option<&mut Packed>,
         visitor: &mut impl Visit<S>,
     ) -> usize {
         if let Some(packed) = packed {
-            self.pack::<N>(block.columns.clone(), &mut piece, packed);
+            self.pack::<N>(block, &mut piece, packed);
         }
-        let strip = Strip { rows, columns: self.columns, starts: block.starts, count: block.count };
-        // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the block
-        // it starts in. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
-        unsafe { visitor.visit::<N, C>(self.simd, &strip, &piece) };
+        // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the block of
+        // its run. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
+        unsafe { visitor.visit::<N, C>(self.simd, strip, &piece) };
         N
     }
 

@@ -38,27 +38,23 @@ impl Columns {
 
 /// Compressed sparse rows without values: which columns each row holds, strictly ascending within the row.
 ///
-/// *Entry* `e` is the `e`-th non-zero in row order; values, gradients and optimizer moments are slices indexed by
-/// entry. The fields are private and checked by [`Csr::new`]: offsets ascend from 0 to the number of entries and
-/// every column is in range, and the kernels' unchecked loads rest on exactly that.
+/// *Entry* `e` is the `e`-th non-zero in the order (block of columns, row, column); values, gradients and optimizer
+/// moments are slices indexed by entry. The products work on one block of columns at a time, and so stream through
+/// entries, where rows cut into blocks would have them jump from one short run to the next. A structure too small or
+/// too sparse for blocks has one, and its entries are in row-major order.
+///
+/// The fields are private and checked by [`Csr::new`]: runs ascend from 0 to the number of entries and every column is
+/// in range and in its run's block, and the kernels' unchecked loads rest on exactly that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Csr {
     width: usize,
     offsets: Vec<u32>,
     columns: Columns,
-    blocks: Option<Blocks>,
-}
-
-/// Where each row's entries cross from one block of columns to the next: the products work block by block so that what
-/// they read of X stays in the caches, and would otherwise have to search for these places in every call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blocks {
     /// Columns in a block; the last may have fewer.
-    pub(crate) columns: usize,
-    /// Blocks in a row.
-    pub(crate) count: usize,
-    /// The first entry of block `b` of row `r`, at `r × count + b`; the last number is that of the entries.
-    pub(crate) starts: Vec<u32>,
+    block: usize,
+    /// Where the run of row `r` in block `b` starts, at `b × rows + r`, and last the number of entries. Empty where
+    /// there is one block: `offsets` says it then.
+    starts: Vec<u32>,
 }
 
 /// The same structure by column, made by [`Csr::transposed`].
@@ -66,9 +62,14 @@ pub(crate) struct Blocks {
 pub struct Transposed {
     /// Rows and columns exchanged.
     pub csr: Csr,
-    /// For each entry of `csr`, its entry in the original.
+    /// For each entry of `csr`, in its order, the entry in the original.
     pub order: Vec<u32>,
 }
+
+/// Columns in a block where rows are dense enough: 64 positions of them are 64 KiB, twice the L1 cache.
+pub(crate) const NARROW: usize = 256;
+/// Columns in a block for sparser rows.
+pub(crate) const WIDE: usize = 512;
 
 /// Why offsets and columns do not describe a sparse matrix.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -114,8 +115,18 @@ impl Csr {
 
     /// From parts that satisfy [`Csr::new`].
     fn checked(width: usize, offsets: Vec<u32>, columns: Vec<u32>) -> Self {
-        let blocks = Blocks::of(width, &offsets, &columns);
-        Self { width, offsets, columns: Columns::narrowest(columns, width), blocks }
+        let block = block_width(offsets.len() - 1, width, columns.len());
+        if width <= block {
+            return Self {
+                width,
+                offsets,
+                columns: Columns::narrowest(columns, width),
+                block,
+                starts: Vec::new(),
+            };
+        }
+        let (starts, columns) = arranged(width.div_ceil(block), block, &offsets, &columns);
+        Self { width, offsets, columns: Columns::narrowest(columns, width), block, starts }
     }
 
     /// A structure with no entries.
@@ -141,7 +152,7 @@ impl Csr {
         self.offsets[self.rows()] as usize
     }
 
-    /// Where each row's entries start; the last number is [`entries`](Self::entries).
+    /// How many entries the rows before each row hold; the last number is [`entries`](Self::entries).
     pub fn offsets(&self) -> &[u32] {
         &self.offsets
     }
@@ -151,9 +162,22 @@ impl Csr {
         &self.columns
     }
 
-    /// The entries of one row.
-    pub fn row_entries(&self, row: usize) -> std::ops::Range<usize> {
-        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    /// The entries of one row, by ascending column.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row_entries(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        let (rows, starts) = (self.rows(), self.starts());
+        assert!(row < rows, "row {row} of {rows}");
+        (0..self.blocks()).flat_map(move |block| {
+            let run = block * rows + row;
+            starts[run] as usize..starts[run + 1] as usize
+        })
+    }
+
+    /// All entries in row-major order: by row, then by column.
+    pub fn entries_by_row(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.rows()).flat_map(|row| self.row_entries(row))
     }
 
     /// The column of one entry.
@@ -162,27 +186,38 @@ impl Csr {
     }
 
     /// The columns of one row, ascending.
-    pub fn row_columns(&self, row: usize) -> impl ExactSizeIterator<Item = usize> + '_ {
+    pub fn row_columns(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
         self.row_entries(row).map(|entry| self.column(entry))
     }
 
-    /// Every entry's flat index `row × width + column`, ascending.
+    /// Every entry's flat index `row × width + column`, in the order of the entries: not ascending where there are
+    /// several blocks.
     pub fn flat_indices(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..self.rows()).flat_map(move |row| {
-            let start = row as u64 * self.width as u64;
-            self.row_columns(row).map(move |column| start + column as u64)
+        let (rows, starts) = (self.rows(), self.starts());
+        starts.windows(2).enumerate().flat_map(move |(run, ends)| {
+            let start = (run % rows) as u64 * self.width as u64;
+            (ends[0] as usize..ends[1] as usize).map(move |entry| start + self.column(entry) as u64)
         })
     }
 
-    /// Where rows cross from block to block; `None` where blocks would hold too few entries to be worth visiting.
-    pub(crate) fn blocks(&self) -> Option<&Blocks> {
-        self.blocks.as_ref()
+    /// Columns in a block; the last block may have fewer.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Number of blocks, at least one.
+    pub(crate) fn blocks(&self) -> usize {
+        if self.starts.is_empty() { 1 } else { self.width.div_ceil(self.block) }
+    }
+
+    /// Where the run of row `r` in block `b` starts, at `b × rows + r`, and last the number of entries.
+    pub(crate) fn starts(&self) -> &[u32] {
+        if self.starts.is_empty() { &self.offsets } else { &self.starts }
     }
 
     /// Bytes of storage held.
     pub fn bytes(&self) -> usize {
-        let blocks = self.blocks.as_ref().map_or(0, |blocks| size_of_val(&blocks.starts[..]));
-        size_of_val(&self.offsets[..]) + self.columns.bytes() + blocks
+        size_of_val(&self.offsets[..]) + self.columns.bytes() + size_of_val(&self.starts[..])
     }
 
     /// The same entries by column: a counting sort, linear in entries + columns.
@@ -196,47 +231,54 @@ impl Csr {
         }
         let mut next = offsets.clone();
         let mut rows = vec![0u32; self.entries()];
-        let mut order = vec![0u32; self.entries()];
+        let mut by_row = vec![0u32; self.entries()];
         for row in 0..self.rows() {
             for entry in self.row_entries(row) {
                 let slot = &mut next[self.column(entry)];
                 rows[*slot as usize] = row as u32;
-                order[*slot as usize] = entry as u32;
+                by_row[*slot as usize] = entry as u32;
                 *slot += 1;
             }
         }
-        Transposed { csr: Self::checked(self.rows(), offsets, rows), order }
+        let csr = Self::checked(self.rows(), offsets, rows);
+        let mut order = vec![0u32; self.entries()];
+        csr.entries_by_row().zip(by_row).for_each(|(entry, original)| order[entry] = original);
+        Transposed { csr, order }
     }
 }
 
-impl Blocks {
-    /// Columns in a block: 64 positions of them are 64 KiB, twice the L1 cache; measured best where rows are dense
-    /// enough (docs/benchmarks).
-    pub(crate) const NARROW: usize = 256;
-    /// The same for sparser rows.
-    pub(crate) const WIDE: usize = 512;
+/// Columns in a block: at least `width`, so that there is one block, where blocks would hold too few entries.
+fn block_width(rows: usize, width: usize, entries: usize) -> usize {
+    let per_column = entries as f64 / (rows as f64 * width as f64);
+    // Measured: a visit needs some 16 entries to outweigh its start, 8 where it saves distant reads.
+    let block = if per_column * NARROW as f64 >= 16.0 { NARROW } else { WIDE };
+    if per_column * block as f64 >= 8.0 { block } else { width.max(1) }
+}
 
-    fn of(width: usize, offsets: &[u32], columns: &[u32]) -> Option<Self> {
-        let rows = offsets.len() - 1;
-        let per_column = columns.len() as f64 / (rows as f64 * width as f64);
-        // Measured: a visit needs some 16 entries to outweigh its start, 8 where it saves distant reads.
-        let block = if per_column * Self::NARROW as f64 >= 16.0 { Self::NARROW } else { Self::WIDE };
-        if width <= block || per_column * (block as f64) < 8.0 {
-            return None;
+/// Where the runs of entries start in `count` blocks of `block` columns, and the columns in that order; from row-major
+/// ones. A counting sort: linear in entries + runs.
+fn arranged(count: usize, block: usize, offsets: &[u32], columns: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let rows = offsets.len() - 1;
+    let mut starts = vec![0u32; count * rows + 1];
+    for row in 0..rows {
+        for &column in &columns[offsets[row] as usize..offsets[row + 1] as usize] {
+            starts[column as usize / block * rows + row + 1] += 1;
         }
-        let count = width.div_ceil(block);
-        let mut starts = Vec::with_capacity(rows * count + 1);
-        for ends in offsets.windows(2) {
-            let row = &columns[ends[0] as usize..ends[1] as usize];
-            let mut within = 0;
-            for number in 0..count {
-                within += row[within..].partition_point(|&column| (column as usize) < number * block);
-                starts.push(ends[0] + within as u32);
-            }
-        }
-        starts.push(columns.len() as u32);
-        Some(Self { columns: block, count, starts })
     }
+    for run in 0..count * rows {
+        starts[run + 1] += starts[run];
+    }
+    let mut by_entry = vec![0u32; columns.len()];
+    let mut rest = columns;
+    for row in 0..rows {
+        for run in (row..count * rows).step_by(rows) {
+            let entries = starts[run] as usize..starts[run + 1] as usize;
+            let (these, others) = rest.split_at(entries.len());
+            by_entry[entries].copy_from_slice(these);
+            rest = others;
+        }
+    }
+    (starts, by_entry)
 }
 
 fn check_row(row: usize, columns: &[u32], width: usize) -> Result<(), CsrError> {
@@ -254,6 +296,7 @@ fn check_row(row: usize, columns: &[u32], width: usize) -> Result<(), CsrError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Random;
     use proptest::prelude::*;
 
     #[test]
@@ -279,22 +322,54 @@ mod tests {
     }
 
     #[test]
-    fn blocks_cut_rows_where_columns_cross() {
+    fn entries_are_ordered_by_block_then_row_then_column() {
         let row = |step: usize| (0..1000).step_by(step).map(|column| column as u32);
         let columns: Vec<u32> = row(3).chain(row(7)).collect();
-        let lengths = [row(3).len() as u32, columns.len() as u32];
-        let csr = Csr::new(1000, vec![0, lengths[0], lengths[1]], columns).unwrap();
-        let blocks = csr.blocks().unwrap();
-        assert_eq!((blocks.columns, blocks.count), (256, 4));
-        for row in 0..2 {
-            for block in 0..4 {
-                let at = row * 4 + block;
-                let entries = blocks.starts[at] as usize..blocks.starts[at + 1] as usize;
-                assert!(entries.clone().all(|entry| csr.column(entry) / 256 == block));
-                assert!(csr.row_entries(row).contains(&entries.start));
-            }
+        let offsets = vec![0, row(3).len() as u32, row(3).len() as u32, columns.len() as u32];
+        let csr = Csr::new(1000, offsets.clone(), columns.clone()).unwrap();
+        assert_eq!((csr.block(), csr.blocks(), csr.offsets()), (NARROW, 4, &offsets[..]));
+        let mut cells: Vec<_> =
+            row(3).map(|column| (0, column)).chain(row(7).map(|column| (2, column))).collect();
+        let by_row: Vec<_> = cells.iter().map(|&(row, column)| row * 1000 + u64::from(column)).collect();
+        cells.sort_by_key(|&(row, column)| (column / NARROW as u32, row, column));
+        assert!(csr.flat_indices().eq(cells.iter().map(|&(row, column)| row * 1000 + u64::from(column))));
+        let flat: Vec<_> = csr.flat_indices().collect();
+        assert!(csr.entries_by_row().map(|entry| flat[entry]).eq(by_row));
+        assert!(
+            csr.row_columns(2).eq(row(7).map(|column| column as usize))
+                && csr.row_entries(1).next().is_none()
+        );
+        for (run, ends) in csr.starts().windows(2).enumerate() {
+            let run_of = |(row, column): &(u64, u32)| *column as usize / NARROW * 3 + *row as usize;
+            assert!(cells[ends[0] as usize..ends[1] as usize].iter().all(|cell| run_of(cell) == run));
         }
-        assert_eq!(Csr::new(1000, vec![0, 1], vec![5]).unwrap().blocks(), None);
+        assert_eq!(csr.bytes(), 4 * 4 + 2 * columns.len() + 4 * 13);
+    }
+
+    #[test]
+    fn without_blocks_entries_are_in_row_major_order() {
+        for csr in [
+            Csr::new(1000, vec![0, 1, 2], vec![900, 5]).unwrap(),
+            Csr::new(NARROW, vec![0, 200, 400], (0..200).chain(56..256).collect()).unwrap(),
+            Csr::empty(0, 1000),
+            Csr::empty(5, 0),
+        ] {
+            assert_eq!((csr.blocks(), csr.starts()), (1, csr.offsets()));
+            assert!(csr.entries_by_row().eq(0..csr.entries()));
+            assert!(csr.flat_indices().is_sorted());
+        }
+    }
+
+    #[test]
+    fn transposed_entries_name_theirs_in_the_original() {
+        let csr = Random::new(1).csr(700, 900, 0.1);
+        let Transposed { csr: turned, order } = csr.transposed();
+        assert!(csr.blocks() > 1 && turned.blocks() > 1);
+        let original: Vec<_> = csr.flat_indices().map(|index| (index / 900, index % 900)).collect();
+        for (index, &entry) in turned.flat_indices().zip(&order) {
+            assert_eq!((index % 700, index / 700), original[entry as usize]);
+        }
+        assert_eq!(turned.transposed().csr, csr);
     }
 
     proptest! {

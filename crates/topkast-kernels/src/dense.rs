@@ -128,7 +128,7 @@ fn multiply(left: Operand<'_>, right: Operand<'_>, out: &mut [f32], kept: usize,
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{Csr, naive};
+    use crate::{Csr, Transposed, naive};
     use proptest::prelude::*;
 
     fn full(rows: usize, width: usize) -> Csr {
@@ -141,23 +141,25 @@ mod tests {
         let mut random = Random::new(seed);
         let csr = full(outputs, inputs);
         let w = random.values(outputs * inputs);
+        let by_entry: Vec<f32> = csr.flat_indices().map(|index| w[index as usize]).collect();
         let (x, dy) = (random.matrix(inputs, positions), random.matrix(outputs, positions));
 
         let mut y = random.matrix(outputs, positions);
         dense_forward(outputs, &w, &x, &mut y);
-        let sizes = naive::spmm(&csr, &magnitudes(&w), &matrix_magnitudes(&x));
-        assert_matrix_close(&y, &naive::spmm(&csr, &w, &x), &sizes, inputs);
+        let sizes = naive::spmm(&csr, &magnitudes(&by_entry), &matrix_magnitudes(&x));
+        assert_matrix_close(&y, &naive::spmm(&csr, &by_entry, &x), &sizes, inputs);
 
         let mut dx = random.matrix(inputs, positions);
         dense_input_gradient(inputs, &w, &dy, &mut dx);
-        let by_column: Vec<f32> = csr.transposed().order.iter().map(|&entry| w[entry as usize]).collect();
-        let transposed = full(inputs, outputs);
+        let Transposed { csr: transposed, order } = csr.transposed();
+        let by_column: Vec<f32> = order.iter().map(|&entry| by_entry[entry as usize]).collect();
         let sizes = naive::spmm(&transposed, &magnitudes(&by_column), &matrix_magnitudes(&dy));
         assert_matrix_close(&dx, &naive::spmm(&transposed, &by_column, &dy), &sizes, outputs);
 
         let mut dw = random.values(outputs * inputs);
         dense_weight_gradient(&dy, &x, &mut dw);
         let sizes = naive::sddmm(&csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
+        let dw: Vec<f32> = csr.flat_indices().map(|index| dw[index as usize]).collect();
         assert_close(&dw, &naive::sddmm(&csr, &dy, &x), &sizes, positions);
     }
 

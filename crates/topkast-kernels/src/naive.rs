@@ -24,8 +24,9 @@ pub fn sddmm(csr: &Csr, dy: &Matrix, x: &Matrix) -> Vec<f32> {
         let products = (0..x.positions()).map(|p| f64::from(dy.get(row, p)) * f64::from(x.get(column, p)));
         products.sum::<f64>() as f32
     };
-    (0..csr.rows())
-        .flat_map(|row| csr.row_columns(row).map(move |column| (row, column)))
-        .map(|(row, column)| dot(row, column))
-        .collect()
+    let mut gradient = vec![0.0; csr.entries()];
+    for row in 0..csr.rows() {
+        csr.row_entries(row).for_each(|entry| gradient[entry] = dot(row, csr.column(entry)));
+    }
+    gradient
 }

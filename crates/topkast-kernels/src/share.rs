@@ -1,9 +1,9 @@
-//! Splitting rows over threads by equal shares of non-zeros.
+//! Splitting rows, or runs of entries, over threads by equal shares of non-zeros.
 
 use std::ops::Range;
 
-/// Calls `body(rows, part)` for consecutive ranges of the rows that `offsets` describes, in parallel on the current
-/// rayon pool, each range holding about the same number of entries; `part` is the piece of `out` between
+/// Calls `body(rows, part)` for consecutive ranges of the rows, or runs, that `offsets` describes, in parallel on the
+/// current rayon pool, each range holding about the same number of entries; `part` is the piece of `out` between
 /// `start(rows.start)` and `start(rows.end)`.
 ///
 /// Joins are nested, never spawned: a task lives on the stack and nothing is allocated.

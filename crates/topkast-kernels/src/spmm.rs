@@ -82,9 +82,9 @@ pub fn spmm_transposed(
     if gathered.len() != values.len() {
         gathered.reset(values.len());
     }
-    let offsets = csr.offsets();
-    for_each_share(offsets, gathered, &|row| offsets[row] as usize, &|rows, gathered| {
-        let order = &order[offsets[rows.start] as usize..][..gathered.len()];
+    let starts = csr.starts();
+    for_each_share(starts, gathered, &|run| starts[run] as usize, &|runs, gathered| {
+        let order = &order[starts[runs.start] as usize..][..gathered.len()];
         for (value, &entry) in gathered.iter_mut().zip(order) {
             *value = values[entry as usize];
         }
@@ -108,7 +108,8 @@ impl Kernel for Share<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         assert_eq!(self.y.len(), self.rows.len() * self.x.stride());
-        walk(simd, self.csr, self.rows.clone(), self.x, &mut self);
+        let rows = self.rows.clone();
+        walk(simd, self.csr, |_| rows.clone(), self.x, &mut self);
     }
 }
 
@@ -117,16 +118,22 @@ impl<S: Simd> Visit<S> for Share<'_> {
 
     #[inline(always)]
     unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece) {
-        let positions = self.x.positions() - piece.position.min(self.x.positions());
-        let rows = self.y.chunks_exact_mut(self.x.stride()).zip(strip.rows.clone()).zip(strip.entries());
-        for ((y, row), (start, columns)) in rows {
-            let out = y[piece.position..][..N * S::LANES].as_mut_ptr();
+        let Self { values, epilogue, .. } = *self;
+        let stride = self.x.stride();
+        let positions = self.x.positions().saturating_sub(piece.position);
+        assert!(self.y.len() == strip.rows.len() * stride && piece.position + N * S::LANES <= stride);
+        let y = self.y.as_mut_ptr().wrapping_add(piece.position);
+        for i in 0..strip.rows.len() {
+            // SAFETY: the strip has this row.
+            let (start, columns) = unsafe { strip.run(i) };
+            let out = y.wrapping_add(i * stride);
             // SAFETY: there is one value for each entry. Gain: as in the walk.
-            let values = unsafe { self.values.get_unchecked(start..start + columns.len()) };
+            let values = unsafe { values.get_unchecked(start..start + columns.len()) };
             let mut sums = [simd.splat(0.0); N];
             if !piece.first {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: `out` has room for N vectors.
+                    // SAFETY: there is a row of y for each of the strip's, with room for N vectors at the position, as
+                    // asserted. Gain: no bounds are checked for each short run.
                     *sum = unsafe { simd.load(out.add(j * S::LANES)) };
                 }
             }
@@ -139,7 +146,7 @@ impl<S: Simd> Visit<S> for Share<'_> {
             }
             if piece.last {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = self.epilogue.apply(simd, row, *sum);
+                    *sum = epilogue.apply(simd, strip.rows.start + i, *sum);
                     if positions < N * S::LANES {
                         // A bias, or an infinite value, must not get into the padding.
                         *sum = simd.keep_first(*sum, positions.saturating_sub(j * S::LANES));
@@ -272,6 +279,19 @@ mod tests {
             seed: u64,
         ) {
             check(&Random::new(seed).csr(rows, width, density * density), positions, seed ^ 1);
+        }
+
+        #[test]
+        fn any_number_of_blocks(
+            rows in 0usize..30,
+            width in 300usize..1700,
+            density in 0.0f32..0.3,
+            positions in 1usize..70,
+            threads in 1usize..4,
+            seed: u64,
+        ) {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| check(&Random::new(seed).csr(rows, width, density), positions, seed ^ 1));
         }
     }
 }

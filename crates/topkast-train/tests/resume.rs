@@ -68,6 +68,12 @@ fn gelu_with_all_layers_sparse() {
     resumes_at_every_step(&["model.activation=gelu", "sparsity.keep_dense=[]"]);
 }
 
+/// The last layer is wide enough for several blocks of columns.
+#[test]
+fn a_wide_layer() {
+    resumes_at_every_step(&["model.hidden=[700]", "optimizer.kind=adam", "sparsity.keep_dense=[]"]);
+}
+
 #[test]
 fn a_static_mask() {
     resumes_at_every_step(&["sparsity.method=static"]);

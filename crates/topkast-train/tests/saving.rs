@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use common::{Workplace, advance, assert_same, finish, restored, tensors};
+use topkast::{Moments, Parameter};
+use topkast_nn::ParameterMut;
 use topkast_train::checkpoint::Checkpoint;
 use topkast_train::{Outcome, RunDir, TrainError, load_trained, run};
 
@@ -134,4 +136,42 @@ fn a_directory_that_holds_a_run_is_refused() {
     let message = format!("{}: already holds a run; go on with it by --resume", dir.path().display());
     assert!(error.to_string().starts_with(&message) && error.is_bad_input(), "{error}");
     assert_eq!(fs::read(dir.checkpoint()).unwrap(), before);
+}
+
+/// Entries are in another order in memory, where rows are cut into blocks of columns.
+#[test]
+fn a_wide_weight_is_stored_row_by_row() {
+    let place = Workplace::new();
+    let mut trainer = place.trainer(&["model.hidden=[700]", "sparsity.keep_dense=[]", "optimizer.kind=adam"]);
+    finish(&mut trainer);
+    let path = place.join("wide");
+    trainer.save(&path, 0.0).unwrap();
+    let stored = tensors(&path);
+    trainer.network().visit(&mut |name, parameter| {
+        let ParameterMut::Sparse(weight) = parameter else { return };
+        let pattern = weight.pattern();
+        assert_eq!(pattern.active().flat_indices().is_sorted(), pattern.width() < 700);
+        let mut cells = Vec::new();
+        for set in ["active", "explore"] {
+            let numbers = |part: &str| &stored[&format!("{name}.{set}.{part}")].2;
+            let offsets: Vec<u32> = bytemuck::pod_collect_to_vec(numbers("offsets"));
+            let columns: Vec<u16> = bytemuck::pod_collect_to_vec(numbers("columns"));
+            for (row, ends) in offsets.windows(2).enumerate() {
+                let columns = &columns[ends[0] as usize..ends[1] as usize];
+                assert!(columns.is_sorted());
+                cells
+                    .extend(columns.iter().map(|&column| (row * pattern.width()) as u64 + u64::from(column)));
+            }
+        }
+        let Parameter { values, moments: Moments { first, second, age }, .. } = weight.parameter();
+        let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        for (part, held) in
+            [("values", bits(values)), ("first", bits(first)), ("second", bits(second)), ("age", age.clone())]
+        {
+            let stored: Vec<u32> = bytemuck::pod_collect_to_vec(&stored[&format!("{name}.{part}")].2);
+            let mut at = std::collections::HashMap::new();
+            cells.iter().zip(stored).for_each(|(&index, bits)| assert!(at.insert(index, bits).is_none()));
+            pattern.for_each_by_index(|index, entry| assert_eq!(at[&index], held[entry], "{name}.{part}"));
+        }
+    });
 }

@@ -7,8 +7,8 @@ use topkast_kernels::{Csr, CsrError, Transposed};
 
 /// The sets A and B of one weight `[rows × width]`.
 ///
-/// Everything of length |B| (values, gradients, optimizer moments) lists the entries of A first, in row order, then
-/// those of B∖A, in row order. So the forward pass, the penalty's two coefficients, and a weight without exploration
+/// Everything of length |B| (values, gradients, optimizer moments) lists the entries of A first, then those of B∖A,
+/// either in the order of its [`Csr`]. So the forward pass, the penalty's two coefficients, and a weight without exploration
 /// each work on one contiguous slice.
 #[derive(Debug)]
 pub struct Pattern {
@@ -94,22 +94,28 @@ impl Pattern {
         self.transposed.get_or_init(|| self.active.transposed())
     }
 
+    /// All entries: A's in row-major order, then those of B∖A in row-major order, as a checkpoint lists them.
+    pub fn entries_by_row(&self) -> impl Iterator<Item = usize> + '_ {
+        let explored = self.active.entries();
+        self.active.entries_by_row().chain(self.explore.entries_by_row().map(move |entry| explored + entry))
+    }
+
     /// Calls `visit(flat index, entry)` for all of B in ascending order of flat index.
     pub fn for_each_by_index(&self, mut visit: impl FnMut(u64, usize)) {
         let explored = self.active.entries();
         for row in 0..self.rows() {
             let start = row as u64 * self.width() as u64;
-            let (mut a, mut b) = (self.active.row_entries(row), self.explore.row_entries(row));
-            while !a.is_empty() || !b.is_empty() {
-                let take_a = b.is_empty()
-                    || (!a.is_empty() && self.active.column(a.start) < self.explore.column(b.start));
-                if take_a {
-                    visit(start + self.active.column(a.start) as u64, a.start);
-                    a.start += 1;
-                } else {
-                    visit(start + self.explore.column(b.start) as u64, explored + b.start);
-                    b.start += 1;
-                }
+            let a = self.active.row_entries(row).map(|entry| (self.active.column(entry), entry));
+            let b = self.explore.row_entries(row).map(|entry| (self.explore.column(entry), explored + entry));
+            let (mut a, mut b) = (a.peekable(), b.peekable());
+            loop {
+                let take_a = match (a.peek(), b.peek()) {
+                    (Some((in_a, _)), Some((in_b, _))) => in_a < in_b,
+                    (in_a, _) => in_a.is_some(),
+                };
+                let next = if take_a { a.next() } else { b.next() };
+                let Some((column, entry)) = next else { break };
+                visit(start + column as u64, entry);
             }
         }
     }
@@ -161,11 +167,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use std::ops::Range;
 
     fn csr(rows: usize, width: usize, indices: impl IntoIterator<Item = u64>) -> Csr {
         let mut builder = CsrBuilder::new(rows, width, 0);
         indices.into_iter().for_each(|index| builder.push(index));
         builder.finish().unwrap()
+    }
+
+    /// Shapes, and indices for A and for B of which those in range count.
+    fn sets(
+        rows: Range<usize>,
+        width: Range<usize>,
+        most: usize,
+    ) -> impl Strategy<Value = (usize, usize, BTreeSet<u64>, BTreeSet<u64>)> {
+        let indices = prop::collection::btree_set(0..(rows.end * width.end) as u64, 0..most);
+        (rows, width, indices.clone(), indices)
     }
 
     #[test]
@@ -176,13 +193,25 @@ mod tests {
         assert_eq!(shapes.unwrap_err(), PatternError::Shapes(2, 5, 5, 2));
     }
 
+    #[test]
+    fn entries_by_row_are_those_of_a_then_the_others() {
+        // Wide and dense enough for several blocks of columns, where entries are not in row-major order.
+        let cells = |remainder: u64| (0..2 * 2000).filter(move |index| index % 7 == remainder);
+        let pattern = Pattern::new(csr(2, 2000, cells(3)), csr(2, 2000, cells(5))).unwrap();
+        let flat: Vec<u64> =
+            pattern.active().flat_indices().chain(pattern.explore().flat_indices()).collect();
+        assert!(!flat.is_sorted());
+        let by_row = pattern.entries_by_row().map(|entry| flat[entry]);
+        assert!(by_row.eq(cells(3).chain(cells(5))));
+    }
+
     proptest! {
         #[test]
         fn visits_all_of_b_by_index(
-            rows in 1usize..9,
-            width in 1usize..20,
-            active in prop::collection::btree_set(0u64..160, 0..60),
-            explore in prop::collection::btree_set(0u64..160, 0..60),
+            (rows, width, active, explore) in prop_oneof![
+                sets(1usize..9, 1usize..20, 60),
+                sets(1usize..4, 500usize..1500, 900),
+            ],
         ) {
             let total = (rows * width) as u64;
             let active: BTreeSet<u64> = active.into_iter().filter(|&i| i < total).collect();

@@ -18,15 +18,17 @@ pub struct Remap {
 const ENTERED: u32 = u32::MAX;
 
 impl Remap {
-    /// `sources` lists, for every entry of the new B in its order, the entry of the old B it was; `old_len` is the
-    /// old |B|, `active` and `old_active` the new and the old |A|.
+    /// `sources` gives, for every entry of the new B, the entry of the old B it was; `len` and `old_len` are the new
+    /// and the old |B|, `active` and `old_active` the new and the old |A|.
     pub(crate) fn new(
-        sources: impl Iterator<Item = Option<u32>>,
+        sources: impl Iterator<Item = (usize, Option<u32>)>,
+        len: usize,
         old_len: usize,
         active: usize,
         old_active: usize,
     ) -> Self {
-        let from: Vec<u32> = sources.map(|source| source.unwrap_or(ENTERED)).collect();
+        let mut from = vec![ENTERED; len];
+        sources.for_each(|(entry, source)| from[entry] = source.unwrap_or(ENTERED));
         let entered = from.iter().filter(|&&source| source == ENTERED).count();
         let left = old_len - (from.len() - entered);
         let newly_active = from[..active].iter().filter(|&&source| source as usize >= old_active).count();
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn state_follows_and_newcomers_start_at_zero() {
-        let remap = Remap::new([Some(2), None, Some(0)].into_iter(), 4, 2, 1);
+        let remap = Remap::new([(1, None), (2, Some(0)), (0, Some(2))].into_iter(), 3, 4, 2, 1);
         assert_eq!((remap.entered(), remap.left(), remap.newly_active()), (1, 2, 2));
         let mut state = Buffer::from(&[10.0, 11.0, 12.0, 13.0][..]);
         remap.apply(&mut state);

@@ -95,7 +95,7 @@ impl SparseWeight {
             }
         };
         let pattern = Arc::new(choice.pattern(rows, width)?);
-        let parameter = Parameter::new(choice.values());
+        let parameter = Parameter::new(choice.values(&pattern));
         Ok(Self { pattern, parameter, topology, counts, reservoir, seed })
     }
 
@@ -210,11 +210,12 @@ impl SparseWeight {
         let (left, entered) = choice.moved(&held, &sources);
         reservoir.exchange(&left, &entered);
         let old = (self.counts.backward, self.counts.active);
-        let remap = Remap::new(sources.into_iter(), old.0, self.counts.active, old.1);
         let pattern = choice.pattern(self.pattern.rows(), self.pattern.width());
         // Chosen entries are distinct, in range and in index order by construction.
         self.pattern = Arc::new(pattern.expect("a refresh makes a valid pattern"));
-        self.parameter.remap(&remap, choice.values());
+        let sources = self.pattern.entries_by_row().zip(sources);
+        let remap = Remap::new(sources, self.counts.backward, old.0, self.counts.active, old.1);
+        self.parameter.remap(&remap, choice.values(&self.pattern));
         Some(remap)
     }
 }

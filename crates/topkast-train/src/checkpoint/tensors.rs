@@ -1,5 +1,9 @@
 //! A network's tensors by name, out and in.
+//!
+//! In the file, structures are plain compressed rows and everything of length |B| lists A's entries, then those of B∖A,
+//! each in row-major order: how entries are ordered in memory follows from how the products work and may change.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,7 +24,7 @@ compile_error!("checkpoints are little-endian and read without conversion");
 pub(super) struct Tensor<'a> {
     dtype: Dtype,
     len: usize,
-    data: &'a [u8],
+    data: Cow<'a, [u8]>,
 }
 
 /// An element type and its name in the file.
@@ -52,7 +56,7 @@ pub(super) fn of(network: &mut Mlp) -> Named<'_> {
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => push_weight(&mut out, name, weight),
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
-            push_parameter(&mut out, name, parameter);
+            push_parameter(&mut out, name, parameter, None);
         }
     });
     out
@@ -82,35 +86,65 @@ pub(super) fn write(
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
     for (_, tensor) in &tensors {
-        file.write_all(tensor.data)?;
+        file.write_all(&tensor.data)?;
     }
     file.flush()
 }
 
 fn push<'a, T: Element>(out: &mut Named<'a>, name: &str, part: &str, data: &'a [T]) {
-    let tensor = Tensor { dtype: T::DTYPE, len: data.len(), data: bytemuck::cast_slice(data) };
+    let tensor = Tensor { dtype: T::DTYPE, len: data.len(), data: Cow::Borrowed(bytemuck::cast_slice(data)) };
     out.push((format!("{name}.{part}"), tensor));
 }
 
-fn push_parameter<'a>(out: &mut Named<'a>, name: &str, parameter: &'a Parameter) {
-    push(out, name, "values", &parameter.values);
+/// As [`push`], of the elements of `data` that `order` names, one after the other.
+fn push_ordered<T: Element>(
+    out: &mut Named<'_>,
+    name: &str,
+    part: &str,
+    data: &[T],
+    order: impl Iterator<Item = usize>,
+) {
+    let mut bytes = Vec::with_capacity(size_of_val(data));
+    order.for_each(|entry| bytes.extend_from_slice(bytemuck::bytes_of(&data[entry])));
+    out.push((
+        format!("{name}.{part}"),
+        Tensor { dtype: T::DTYPE, len: data.len(), data: Cow::Owned(bytes) },
+    ));
+}
+
+/// Pushes what belongs to a parameter, that of a sparse weight in the row-major order of `pattern`.
+fn push_parameter<'a>(out: &mut Named<'a>, name: &str, parameter: &'a Parameter, pattern: Option<&Pattern>) {
+    fn elements<'a, T: Element>(
+        out: &mut Named<'a>,
+        name: &str,
+        part: &str,
+        data: &'a [T],
+        pattern: Option<&Pattern>,
+    ) {
+        match pattern {
+            Some(pattern) => push_ordered(out, name, part, data, pattern.entries_by_row()),
+            None => push(out, name, part, data),
+        }
+    }
+    elements(out, name, "values", &parameter.values, pattern);
     let Moments { first, second, age } = &parameter.moments;
     if !first.is_empty() {
-        push(out, name, "first", first);
+        elements(out, name, "first", first, pattern);
     }
     if !second.is_empty() {
-        push(out, name, "second", second);
-        push(out, name, "age", age);
+        elements(out, name, "second", second, pattern);
+        elements(out, name, "age", age, pattern);
     }
 }
 
 fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
-    push_parameter(out, name, weight.parameter());
+    push_parameter(out, name, weight.parameter(), Some(weight.pattern()));
     for (set, csr) in [("active", weight.pattern().active()), ("explore", weight.pattern().explore())] {
         push(out, name, &format!("{set}.offsets"), csr.offsets());
+        let part = format!("{set}.columns");
         match csr.columns() {
-            Columns::U16(columns) => push(out, name, &format!("{set}.columns"), columns),
-            Columns::U32(columns) => push(out, name, &format!("{set}.columns"), columns),
+            Columns::U16(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
+            Columns::U32(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
         }
     }
     match weight.reservoir().map(Reservoir::state) {
@@ -203,7 +237,12 @@ impl Source<'_> {
         let active = self.csr(name, "active", width)?;
         let explore = self.csr(name, "explore", width)?;
         let pattern = Pattern::new(active, explore).map_err(|error| format!("`{name}`: {error}"))?;
-        let parameter = self.parameter(name, weight.parameter())?;
+        let mut parameter = self.parameter(name, weight.parameter())?;
+        let Parameter { values, moments: Moments { first, second, age }, .. } = &mut parameter;
+        for numbers in [values, first, second] {
+            order(numbers, &pattern);
+        }
+        order(age, &pattern);
         let reservoir = match weight.reservoir() {
             Some(_) => {
                 let (theta, dormant) = (self.numbers(name, "theta")?, self.required(name, "dormant")?);
@@ -225,5 +264,14 @@ impl Source<'_> {
             self.required::<u32>(name, &part)?
         };
         Csr::new(width, offsets, columns).map_err(|error| format!("`{name}.{set}`: {error}"))
+    }
+}
+
+/// Puts what the file lists row by row into the order of the pattern's entries; what has not one element for each is left
+/// for [`SparseWeight::restore`] to refuse.
+fn order<T: Copy>(elements: &mut [T], pattern: &Pattern) {
+    if elements.len() == pattern.backward_len() {
+        let by_row = elements.to_vec();
+        pattern.entries_by_row().zip(by_row).for_each(|(entry, element)| elements[entry] = element);
     }
 }

@@ -94,14 +94,15 @@ impl Choice {
         Self { active, explore }
     }
 
-    /// The chosen entries in the pattern's order.
+    /// The chosen entries: A, then B∖A.
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.active.iter().chain(&self.explore)
     }
 
-    pub(super) fn values(&self) -> Buffer {
-        let mut values = Buffer::zeros(self.active.len() + self.explore.len());
-        values.iter_mut().zip(self.entries()).for_each(|(slot, entry)| *slot = entry.value);
+    /// The values in the order of `pattern`, the one of this choice.
+    pub(super) fn values(&self, pattern: &Pattern) -> Buffer {
+        let mut values = Buffer::zeros(pattern.backward_len());
+        pattern.entries_by_row().zip(self.entries()).for_each(|(slot, entry)| values[slot] = entry.value);
         values
     }
 
@@ -116,7 +117,7 @@ impl Choice {
         Pattern::new(active, explore)
     }
 
-    /// For each entry of the new pattern its entry in the old one.
+    /// For each chosen entry its entry in the old pattern.
     pub(super) fn sources(&self, held: &Held) -> Vec<Option<u32>> {
         let mut sources = Vec::with_capacity(self.active.len() + self.explore.len());
         for part in [&self.active, &self.explore] {
