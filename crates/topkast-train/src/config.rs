@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML with defaults, overrides, and checks that name what is wrong and what is allowed.
 
+mod kinds;
 mod plan;
 mod sections;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub use kinds::*;
 pub use sections::*;
 
 /// Everything that decides a run. The default is the built-in recipe on the data in the repository.

@@ -1,9 +1,12 @@
 //! The sections of the configuration, their defaults and what their values may be.
 
 use serde::{Deserialize, Serialize};
-use topkast::{Explore, Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
+use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
 
-use super::ConfigError;
+use super::{
+    ActivationKind, ConfigError, Distribution, ExploreKind, Method, ModelKind, OptimizerKind, PenaltyName,
+    ReservoirKind, ScaleKind, ScheduleKind,
+};
 use crate::data;
 
 /// `[data]`
@@ -31,23 +34,6 @@ pub struct ModelConfig {
     pub activation: ActivationKind,
     /// Dropout rate after each hidden layer.
     pub dropout: f64,
-}
-
-/// A network's kind.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModelKind {
-    /// Multilayer perceptron.
-    Mlp,
-}
-
-/// A hidden layer's nonlinearity.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum ActivationKind {
-    Relu,
-    Gelu,
 }
 
 /// `[sparsity]`
@@ -90,56 +76,6 @@ pub struct LayerSparsity {
     pub backward: f64,
 }
 
-/// How A and B are decided.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Every layer dense.
-    Dense,
-    /// A random mask that never changes.
-    Static,
-    /// Top-KAST.
-    TopKast,
-}
-
-/// How sparsity is spread over layers.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Distribution {
-    /// The same in every layer, as in the paper.
-    Uniform,
-}
-
-/// How B∖A is chosen.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum ExploreKind {
-    Magnitude,
-    Random,
-    None,
-}
-
-/// Where C is kept.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReservoirKind {
-    /// θ written out in memory.
-    Dense,
-}
-
-/// What the initial variance of sparse layers is fitted to.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScaleKind {
-    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments).
-    Auto,
-    /// The active part.
-    Active,
-    /// The dense matrix.
-    Full,
-}
-
 /// `[optimizer]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -172,36 +108,6 @@ pub struct OptimizerConfig {
     pub factor: f64,
     /// Bound on the norm of all gradients together; 0 is off.
     pub clip_norm: f64,
-}
-
-/// An update rule.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum OptimizerKind {
-    Sgd,
-    Adam,
-    #[serde(rename = "adamw")]
-    AdamW,
-}
-
-/// The exploration penalty's form.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum PenaltyName {
-    L2,
-    L1,
-}
-
-/// A learning-rate schedule.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum ScheduleKind {
-    Constant,
-    Step,
-    Cosine,
 }
 
 /// `[train]`
@@ -348,16 +254,6 @@ impl SparsityConfig {
         match (self.init_scale, self.method) {
             (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast) => Scale::Full,
             (ScaleKind::Active | ScaleKind::Auto, _) => Scale::Active,
-        }
-    }
-}
-
-impl ExploreKind {
-    pub(super) fn explore(self) -> Explore {
-        match self {
-            Self::Magnitude => Explore::Magnitude,
-            Self::Random => Explore::Random,
-            Self::None => Explore::None,
         }
     }
 }

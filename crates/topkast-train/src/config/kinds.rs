@@ -1,0 +1,111 @@
+//! The configuration's choices by name.
+
+use serde::{Deserialize, Serialize};
+use topkast::Explore;
+
+/// A network's kind.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// Multilayer perceptron.
+    Mlp,
+}
+
+/// A hidden layer's nonlinearity.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ActivationKind {
+    Relu,
+    Gelu,
+}
+
+/// How A and B are decided.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Every layer dense.
+    Dense,
+    /// A random mask that never changes.
+    Static,
+    /// Top-KAST.
+    TopKast,
+}
+
+/// How sparsity is spread over layers.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// The same in every layer, as in the paper.
+    Uniform,
+}
+
+/// How B∖A is chosen.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ExploreKind {
+    Magnitude,
+    Random,
+    None,
+}
+
+/// Where C is kept.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReservoirKind {
+    /// θ written out in memory.
+    Dense,
+}
+
+/// What the initial variance of sparse layers is fitted to.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleKind {
+    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments).
+    Auto,
+    /// The active part.
+    Active,
+    /// The dense matrix.
+    Full,
+}
+
+/// An update rule.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum OptimizerKind {
+    Sgd,
+    Adam,
+    #[serde(rename = "adamw")]
+    AdamW,
+}
+
+/// The exploration penalty's form.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum PenaltyName {
+    L2,
+    L1,
+}
+
+/// A learning-rate schedule.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum ScheduleKind {
+    Constant,
+    Step,
+    Cosine,
+}
+
+impl ExploreKind {
+    pub(super) fn explore(self) -> Explore {
+        match self {
+            Self::Magnitude => Explore::Magnitude,
+            Self::Random => Explore::Random,
+            Self::None => Explore::None,
+        }
+    }
+}
