@@ -141,9 +141,14 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
             let block = from..csr.width().min(from + csr.block());
             let first = number * csr.rows();
             let starts = &csr.starts()[first + rows.start..=first + rows.end];
-            let packed = self.is_worth_packing(csr, rows.len()).then_some(&mut packed);
+            let worth_packing = self.is_worth_packing(csr, rows.len());
             let strip = Strip { rows, starts, columns: self.columns };
-            self.panels(&strip, block, packed, visitor);
+            // Two calls, so that the distance between packed rows is a constant in the products' loops.
+            if worth_packing {
+                self.panels(&strip, block, Some(&mut packed), visitor);
+            } else {
+                self.panels(&strip, block, None, visitor);
+            }
         }
     }
 

@@ -66,10 +66,12 @@ pub struct Transposed {
     pub order: Vec<u32>,
 }
 
-/// Columns in a block where rows are dense enough: 64 positions of them are 64 KiB, twice the L1 cache.
-pub(crate) const NARROW: usize = 256;
-/// Columns in a block for sparser rows.
+/// Columns in a block at most: 64 positions of them are 128 KiB, which leaves the L2 cache room for the rest.
 pub(crate) const WIDE: usize = 512;
+
+/// Columns in a block, and the entries that a run must have on average for it. Measured: the narrower, the better X fits
+/// the L1 cache; but runs shorter than that take more to begin than their block saves.
+const BLOCKS: [(usize, f64); 3] = [(128, 24.0), (256, 16.0), (WIDE, 8.0)];
 
 /// Why offsets and columns do not describe a sparse matrix.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -250,9 +252,8 @@ impl Csr {
 /// Columns in a block: at least `width`, so that there is one block, where blocks would hold too few entries.
 fn block_width(rows: usize, width: usize, entries: usize) -> usize {
     let per_column = entries as f64 / (rows as f64 * width as f64);
-    // Measured: a visit needs some 16 entries to outweigh its start, 8 where it saves distant reads.
-    let block = if per_column * NARROW as f64 >= 16.0 { NARROW } else { WIDE };
-    if per_column * block as f64 >= 8.0 { block } else { width.max(1) }
+    let fits = |&(block, least): &(usize, f64)| per_column * block as f64 >= least;
+    BLOCKS.into_iter().find(fits).map_or(width.max(1), |(block, _)| block)
 }
 
 /// Where the runs of entries start in `count` blocks of `block` columns, and the columns in that order; from row-major
@@ -327,11 +328,11 @@ mod tests {
         let columns: Vec<u32> = row(3).chain(row(7)).collect();
         let offsets = vec![0, row(3).len() as u32, row(3).len() as u32, columns.len() as u32];
         let csr = Csr::new(1000, offsets.clone(), columns.clone()).unwrap();
-        assert_eq!((csr.block(), csr.blocks(), csr.offsets()), (NARROW, 4, &offsets[..]));
+        assert_eq!((csr.block(), csr.blocks(), csr.offsets()), (256, 4, &offsets[..]));
         let mut cells: Vec<_> =
             row(3).map(|column| (0, column)).chain(row(7).map(|column| (2, column))).collect();
         let by_row: Vec<_> = cells.iter().map(|&(row, column)| row * 1000 + u64::from(column)).collect();
-        cells.sort_by_key(|&(row, column)| (column / NARROW as u32, row, column));
+        cells.sort_by_key(|&(row, column)| (column / 256, row, column));
         assert!(csr.flat_indices().eq(cells.iter().map(|&(row, column)| row * 1000 + u64::from(column))));
         let flat: Vec<_> = csr.flat_indices().collect();
         assert!(csr.entries_by_row().map(|entry| flat[entry]).eq(by_row));
@@ -340,7 +341,7 @@ mod tests {
                 && csr.row_entries(1).next().is_none()
         );
         for (run, ends) in csr.starts().windows(2).enumerate() {
-            let run_of = |(row, column): &(u64, u32)| *column as usize / NARROW * 3 + *row as usize;
+            let run_of = |(row, column): &(u64, u32)| *column as usize / 256 * 3 + *row as usize;
             assert!(cells[ends[0] as usize..ends[1] as usize].iter().all(|cell| run_of(cell) == run));
         }
         assert_eq!(csr.bytes(), 4 * 4 + 2 * columns.len() + 4 * 13);
@@ -350,7 +351,7 @@ mod tests {
     fn without_blocks_entries_are_in_row_major_order() {
         for csr in [
             Csr::new(1000, vec![0, 1, 2], vec![900, 5]).unwrap(),
-            Csr::new(NARROW, vec![0, 200, 400], (0..200).chain(56..256).collect()).unwrap(),
+            Csr::new(128, vec![0, 100, 200], (0..100).chain(28..128).collect()).unwrap(),
             Csr::empty(0, 1000),
             Csr::empty(5, 0),
         ] {

@@ -77,8 +77,15 @@ impl<S: Simd> Visit<S> for Share<'_> {
             };
             let gradient = &mut self.gradient[start - first..][..columns.len()];
             for (out, columns) in gradient.chunks_mut(GROUP).zip(columns.chunks(GROUP)) {
+                // Half a group at the end of a run saves more than choosing it costs.
                 // SAFETY: the walk vouches for these columns.
-                unsafe { panel.group(columns, out) };
+                unsafe {
+                    if columns.len() > GROUP / 2 {
+                        panel.group::<GROUP, C>(columns, out);
+                    } else {
+                        panel.group::<{ GROUP / 2 }, C>(columns, out);
+                    }
+                }
             }
         }
     }
@@ -92,16 +99,17 @@ struct Panel<'a, S: Simd, const N: usize> {
 }
 
 impl<S: Simd, const N: usize> Panel<'_, S, N> {
-    /// Adds the panel's share to the gradients `out` of entries in `columns`, or sets them to it if it is the first.
+    /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
+    /// is the first.
     ///
     /// # Safety
     /// `piece.column(…)` is valid for reading `N` vectors for each of `columns`. There is at least one.
     #[inline(always)]
-    unsafe fn group<C: Column>(&self, columns: &[C], out: &mut [f32]) {
+    unsafe fn group<const SIZE: usize, C: Column>(&self, columns: &[C], out: &mut [f32]) {
         let simd = self.simd;
         let last = columns.len() - 1;
         let mut sums = [simd.splat(0.0); GROUP];
-        for (i, sum) in sums.iter_mut().enumerate() {
+        for (i, sum) in sums.iter_mut().enumerate().take(SIZE) {
             // A group that is not full repeats its last entry, whose panel is in the cache: one loop without branches.
             // SAFETY: in range. Gain: no check for each of a handful of multiply-adds.
             let x = self.piece.column(unsafe { *columns.get_unchecked(i.min(last)) });
