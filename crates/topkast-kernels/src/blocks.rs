@@ -1,7 +1,7 @@
 //! The walk that the sparse products share: blocks of columns × panels of positions, small enough for the caches.
 //!
 //! A sparse product reads a row of X for every entry, in an order that no cache foresees, so it runs at the speed of the
-//! cache that holds X. So, for each block of columns and panel of positions, the walk copies that piece of X together
+//! cache that holds X. So, for each panel of positions and block of columns, the walk copies that piece of X together
 //! (rows whose distance is a power of two share a few cache sets and evict one another) and then visits every row's run of
 //! entries in the block. The runs of a block follow one another in memory (see [`Csr`]). Where a copy would not be used
 //! often enough, X is read in place.
@@ -37,6 +37,7 @@ impl Column for u32 {
 }
 
 /// A piece of X: a block of its rows (columns of W) and a panel of positions.
+#[derive(Clone, Copy)]
 pub(crate) struct Piece {
     /// Where column 0 would be: not to be read, as only the block's columns are there.
     origin: *const f32,
@@ -96,7 +97,7 @@ pub(crate) trait Visit<S: Simd> {
     unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece);
 }
 
-/// Has `visitor` visit, for each block of columns and panel of positions, X's padding included, the runs of `rows(block)`.
+/// Has `visitor` visit, for each panel of positions and block of columns, X's padding included, the runs of `rows(block)`.
 ///
 /// Each run and panel is visited once, also where the run is empty, and for each row and panel the blocks ascend. For each
 /// entry the positions do. Panels do not depend on the blocking.
@@ -113,8 +114,8 @@ pub(crate) fn walk<S: Simd>(
 ) {
     assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
     match csr.columns() {
-        Columns::U16(columns) => Walk { simd, columns, x }.run(csr, rows, visitor),
-        Columns::U32(columns) => Walk { simd, columns, x }.run(csr, rows, visitor),
+        Columns::U16(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
+        Columns::U32(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
     }
 }
 
@@ -124,36 +125,27 @@ struct Packed([MaybeUninit<f32>; WIDE * POSITIONS]);
 
 struct Walk<'a, S, C> {
     simd: S,
+    csr: &'a Csr,
     columns: &'a [C],
     x: &'a Matrix,
 }
 
 impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
-    fn run(&self, csr: &Csr, rows: impl Fn(usize) -> Range<usize>, visitor: &mut impl Visit<S>) {
-        let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
-        for number in 0..csr.blocks() {
-            let rows = rows(number);
-            if rows.is_empty() {
-                continue;
-            }
-            let from = number * csr.block();
-            let block = from..csr.width().min(from + csr.block());
-            let first = number * csr.rows();
-            let starts = &csr.starts()[first + rows.start..=first + rows.end];
-            let worth_packing = self.is_worth_packing(csr, rows.len());
-            let strip = Strip { rows, starts, columns: self.columns };
-            // Two calls, so that the distance between packed rows is a constant in the products' loops.
-            if worth_packing {
-                self.panels(&strip, block, Some(&mut packed), visitor);
-            } else {
-                self.panels(&strip, block, None, visitor);
-            }
+    fn run(&self, rows: impl Fn(usize) -> Range<usize>, visitor: &mut impl Visit<S>) {
+        let most = (0..self.csr.blocks()).map(|block| rows(block).len()).max().unwrap_or(0);
+        // Two calls, so that the distance between packed rows is a constant in the products' loops.
+        if self.is_worth_packing(most) {
+            let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
+            self.panels(&rows, Some(&mut packed), visitor);
+        } else {
+            self.panels(&rows, None, visitor);
         }
     }
 
     /// Whether to work on copies of X, rather than in place.
-    fn is_worth_packing(&self, csr: &Csr, rows: usize) -> bool {
+    fn is_worth_packing(&self, rows: usize) -> bool {
+        let csr = self.csr;
         if csr.block() > WIDE {
             return false;
         }
@@ -163,11 +155,11 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
         density * rows as f64 >= 8.0 && (density >= 0.03 || self.x.stride() >= 512)
     }
 
+    /// Panel after panel, as one of them of all rows of y or dy stays in the L2 cache while block after block needs it.
     #[inline(always)]
     fn panels<V: Visit<S>>(
         &self,
-        strip: &Strip<'_, C>,
-        block: Range<usize>,
+        rows: &impl Fn(usize) -> Range<usize>,
         mut packed: Option<&mut Packed>,
         visitor: &mut V,
     ) {
@@ -176,20 +168,13 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
         let mut vector = 0;
         while vector < vectors {
             let position = vector * S::LANES;
-            let piece = Piece {
-                origin: self.x.padded().as_ptr().wrapping_add(position),
-                stride: self.x.stride(),
-                position,
-                first: block.start == 0,
-                last: block.end == self.x.features(),
-            };
-            let (block, packed, visitor) = (block.clone(), packed.as_deref_mut(), &mut *visitor);
+            let (packed, visitor) = (packed.as_deref_mut(), &mut *visitor);
             // Fixed widths, so that the accumulators are registers.
             vector += match widest.min(vectors - vector) {
-                8.. => self.panel::<8>(strip, block, piece, packed, visitor),
-                4..8 => self.panel::<4>(strip, block, piece, packed, visitor),
-                2..4 => self.panel::<2>(strip, block, piece, packed, visitor),
-                _ => self.panel::<1>(strip, block, piece, packed, visitor),
+                8.. => self.panel::<8>(rows, position, packed, visitor),
+                4..8 => self.panel::<4>(rows, position, packed, visitor),
+                2..4 => self.panel::<2>(rows, position, packed, visitor),
+                _ => self.panel::<1>(rows, position, packed, visitor),
             };
         }
     }
@@ -197,18 +182,36 @@ impl<S: Simd, C: Column> Walk<'_, S, C> {
     #[inline(always)]
     fn panel<const N: usize>(
         &self,
-        strip: &Strip<'_, C>,
-        block: Range<usize>,
-        mut piece: Piece,
-        packed: Option<&mut Packed>,
+        rows: &impl Fn(usize) -> Range<usize>,
+        position: usize,
+        mut packed: Option<&mut Packed>,
         visitor: &mut impl Visit<S>,
     ) -> usize {
-        if let Some(packed) = packed {
-            self.pack::<N>(block, &mut piece, packed);
+        let csr = self.csr;
+        for number in 0..csr.blocks() {
+            let rows = rows(number);
+            if rows.is_empty() {
+                continue;
+            }
+            let from = number * csr.block();
+            let block = from..csr.width().min(from + csr.block());
+            let mut piece = Piece {
+                origin: self.x.padded().as_ptr().wrapping_add(position),
+                stride: self.x.stride(),
+                position,
+                first: block.start == 0,
+                last: block.end == csr.width(),
+            };
+            if let Some(packed) = packed.as_deref_mut() {
+                self.pack::<N>(block, &mut piece, packed);
+            }
+            let first = number * csr.rows();
+            let starts = &csr.starts()[first + rows.start..=first + rows.end];
+            let strip = Strip { rows, starts, columns: self.columns };
+            // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the
+            // block of its run. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
+            unsafe { visitor.visit::<N, C>(self.simd, &strip, &piece) };
         }
-        // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the block of
-        // its run. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
-        unsafe { visitor.visit::<N, C>(self.simd, strip, &piece) };
         N
     }
 

@@ -73,7 +73,7 @@ impl<S: Simd> Visit<S> for Share<'_> {
                 // SAFETY: N vectors from the position are in a row, as asserted. Gain: no bounds are checked for each
                 // short run.
                 dy: std::array::from_fn(|j| unsafe { simd.load(dy.add(j * S::LANES)) }),
-                piece,
+                piece: *piece,
             };
             let gradient = &mut self.gradient[start - first..][..columns.len()];
             for (out, columns) in gradient.chunks_mut(GROUP).zip(columns.chunks(GROUP)) {
@@ -92,13 +92,13 @@ impl<S: Simd> Visit<S> for Share<'_> {
 }
 
 /// A row of dy, as far as it meets a piece of X.
-struct Panel<'a, S: Simd, const N: usize> {
+struct Panel<S: Simd, const N: usize> {
     simd: S,
     dy: [S::Vector; N],
-    piece: &'a Piece,
+    piece: Piece,
 }
 
-impl<S: Simd, const N: usize> Panel<'_, S, N> {
+impl<S: Simd, const N: usize> Panel<S, N> {
     /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
     /// is the first.
     ///
