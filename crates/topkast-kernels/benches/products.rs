@@ -79,9 +79,9 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         time(1, &mut || spmm_transposed(isa, &transposed, &values, &dy, &mut gathered, &mut dx));
         time(2, &mut || sddmm(isa, &a, &dy, &x, &mut gradient_a));
         time(3, &mut || sddmm(isa, &b, &dy, &x, &mut gradient_b));
-        time(4, &mut || dense_forward(rows, &w, &x, &mut y));
-        time(5, &mut || dense_input_gradient(width, &w, &dy, &mut dx));
-        time(6, &mut || dense_weight_gradient(&dy, &x, &mut dw));
+        time(4, &mut || dense_forward(isa, rows, &w, &x, &mut y));
+        time(5, &mut || dense_input_gradient(isa, width, &w, &dy, &mut dx));
+        time(6, &mut || dense_weight_gradient(isa, &dy, &x, &mut dw));
     }
     times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
     for ((name, entries), times) in names.iter().zip(entries).zip(&times) {

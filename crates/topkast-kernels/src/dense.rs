@@ -1,10 +1,11 @@
-//! The three products of a dense layer, on the `gemm` crate: for the layers that stay dense, and to measure against.
+//! The three products of a dense layer, on the `gemm` crate: for the layers that stay dense, and to measure against. Layers
+//! with few outputs have kernels of their own (see `narrow`).
 //!
 //! A product is split into blocks of output rows, each one call on one thread. Where the blocks end does not depend on the
 //! number of threads, so neither does any result. `gemm` chooses its own instruction set and, unlike the sparse products,
 //! takes its packing buffers from the allocator in every call (tests/allocations.rs bounds them).
 
-use crate::Matrix;
+use crate::{Isa, Matrix, narrow};
 
 /// Output rows in a block of the products with activations as their result. Each block packs the other operand anew, at
 /// under a percent of its work.
@@ -17,9 +18,12 @@ const GRADIENT_BLOCK: usize = 512;
 ///
 /// # Panics
 /// If `w` has not `outputs × x.features()` numbers.
-pub fn dense_forward(outputs: usize, w: &[f32], x: &Matrix, y: &mut Matrix) {
+pub fn dense_forward(isa: Isa, outputs: usize, w: &[f32], x: &Matrix, y: &mut Matrix) {
     assert_eq!(w.len(), outputs * x.features(), "w must be outputs × inputs");
     y.ensure(outputs, x.positions());
+    if outputs < narrow::OUTPUTS {
+        return narrow::forward(isa, w, x, y);
+    }
     let w = Operand { data: w, rows: outputs, columns: x.features(), row: x.features(), column: 1 };
     multiply_positions(w, x, y);
 }
@@ -29,9 +33,12 @@ pub fn dense_forward(outputs: usize, w: &[f32], x: &Matrix, y: &mut Matrix) {
 ///
 /// # Panics
 /// If `w` has not `dy.features() × inputs` numbers.
-pub fn dense_input_gradient(inputs: usize, w: &[f32], dy: &Matrix, dx: &mut Matrix) {
+pub fn dense_input_gradient(isa: Isa, inputs: usize, w: &[f32], dy: &Matrix, dx: &mut Matrix) {
     assert_eq!(w.len(), dy.features() * inputs, "w must be outputs × inputs");
     dx.ensure(inputs, dy.positions());
+    if dy.features() < narrow::OUTPUTS {
+        return narrow::input_gradient(isa, w, dy, dx);
+    }
     let w = Operand { data: w, rows: inputs, columns: dy.features(), row: 1, column: inputs };
     multiply_positions(w, dy, dx);
 }
@@ -40,9 +47,13 @@ pub fn dense_input_gradient(inputs: usize, w: &[f32], dy: &Matrix, dx: &mut Matr
 ///
 /// # Panics
 /// If `dw` has not `dy.features() × x.features()` numbers, or the two differ in positions.
-pub fn dense_weight_gradient(dy: &Matrix, x: &Matrix, dw: &mut [f32]) {
+pub fn dense_weight_gradient(isa: Isa, dy: &Matrix, x: &Matrix, dw: &mut [f32]) {
     assert_eq!(dy.positions(), x.positions(), "dy and x must have the same positions");
     let (outputs, inputs, positions) = (dy.features(), x.features(), x.positions());
+    assert_eq!(dw.len(), outputs * inputs, "dw must be outputs × inputs");
+    if outputs < narrow::OUTPUTS {
+        return narrow::weight_gradient(isa, dy, x, dw);
+    }
     let left = Operand { data: dy.padded(), rows: outputs, columns: positions, row: dy.stride(), column: 1 };
     let right = Operand { data: x.padded(), rows: positions, columns: inputs, row: 1, column: x.stride() };
     multiply(left, right, dw, inputs, GRADIENT_BLOCK);
@@ -144,23 +155,25 @@ mod tests {
         let by_entry: Vec<f32> = csr.flat_indices().map(|index| w[index as usize]).collect();
         let (x, dy) = (random.matrix(inputs, positions), random.matrix(outputs, positions));
 
-        let mut y = random.matrix(outputs, positions);
-        dense_forward(outputs, &w, &x, &mut y);
-        let sizes = naive::spmm(&csr, &magnitudes(&by_entry), &matrix_magnitudes(&x));
-        assert_matrix_close(&y, &naive::spmm(&csr, &by_entry, &x), &sizes, inputs);
+        for isa in Isa::available() {
+            let mut y = random.matrix(outputs, positions);
+            dense_forward(isa, outputs, &w, &x, &mut y);
+            let sizes = naive::spmm(&csr, &magnitudes(&by_entry), &matrix_magnitudes(&x));
+            assert_matrix_close(&y, &naive::spmm(&csr, &by_entry, &x), &sizes, inputs);
 
-        let mut dx = random.matrix(inputs, positions);
-        dense_input_gradient(inputs, &w, &dy, &mut dx);
-        let Transposed { csr: transposed, order } = csr.transposed();
-        let by_column: Vec<f32> = order.iter().map(|&entry| by_entry[entry as usize]).collect();
-        let sizes = naive::spmm(&transposed, &magnitudes(&by_column), &matrix_magnitudes(&dy));
-        assert_matrix_close(&dx, &naive::spmm(&transposed, &by_column, &dy), &sizes, outputs);
+            let mut dx = random.matrix(inputs, positions);
+            dense_input_gradient(isa, inputs, &w, &dy, &mut dx);
+            let Transposed { csr: transposed, order } = csr.transposed();
+            let by_column: Vec<f32> = order.iter().map(|&entry| by_entry[entry as usize]).collect();
+            let sizes = naive::spmm(&transposed, &magnitudes(&by_column), &matrix_magnitudes(&dy));
+            assert_matrix_close(&dx, &naive::spmm(&transposed, &by_column, &dy), &sizes, outputs);
 
-        let mut dw = random.values(outputs * inputs);
-        dense_weight_gradient(&dy, &x, &mut dw);
-        let sizes = naive::sddmm(&csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
-        let dw: Vec<f32> = csr.flat_indices().map(|index| dw[index as usize]).collect();
-        assert_close(&dw, &naive::sddmm(&csr, &dy, &x), &sizes, positions);
+            let mut dw = random.values(outputs * inputs);
+            dense_weight_gradient(isa, &dy, &x, &mut dw);
+            let sizes = naive::sddmm(&csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
+            let dw: Vec<f32> = csr.flat_indices().map(|index| dw[index as usize]).collect();
+            assert_close(&dw, &naive::sddmm(&csr, &dy, &x), &sizes, positions);
+        }
     }
 
     #[test]
@@ -176,14 +189,14 @@ mod tests {
     #[test]
     fn threads_do_not_show() {
         let mut random = Random::new(2);
-        for (outputs, inputs, positions) in [(400, 300, 100), (1200, 130, 300)] {
+        for (outputs, inputs, positions) in [(10, 1000, 128), (400, 300, 100), (1200, 130, 300)] {
             let w = random.values(outputs * inputs);
             let (x, dy) = (random.matrix(inputs, positions), random.matrix(outputs, positions));
-            assert_same_on_any_threads(|_| {
+            assert_same_on_any_threads(|isa| {
                 let (mut y, mut dx, mut dw) = (Matrix::default(), Matrix::default(), vec![0.0; w.len()]);
-                dense_forward(outputs, &w, &x, &mut y);
-                dense_input_gradient(inputs, &w, &dy, &mut dx);
-                dense_weight_gradient(&dy, &x, &mut dw);
+                dense_forward(isa, outputs, &w, &x, &mut y);
+                dense_input_gradient(isa, inputs, &w, &dy, &mut dx);
+                dense_weight_gradient(isa, &dy, &x, &mut dw);
                 [y.padded(), dx.padded(), &dw].concat()
             });
         }
@@ -192,8 +205,13 @@ mod tests {
     #[test]
     fn infinities_stay_out_of_the_padding() {
         let (x, mut y) = (Matrix::from_rows(1, 3, &[1.0; 3]), Matrix::default());
-        dense_forward(2, &[f32::INFINITY, 1.0], &x, &mut y);
-        assert_eq!(y, Matrix::from_rows(2, 3, &[[f32::INFINITY; 3], [1.0; 3]].concat()));
+        for outputs in [2, narrow::OUTPUTS] {
+            let mut w = vec![1.0; outputs];
+            w[0] = f32::INFINITY;
+            dense_forward(Isa::portable(), outputs, &w, &x, &mut y);
+            let want: Vec<f32> = w.iter().flat_map(|&w| [w; 3]).collect();
+            assert_eq!(y, Matrix::from_rows(outputs, 3, &want));
+        }
     }
 
     proptest! {

@@ -23,6 +23,7 @@ mod loss;
 mod math;
 mod matrix;
 pub mod naive;
+mod narrow;
 mod penalty;
 mod reduce;
 mod sddmm;

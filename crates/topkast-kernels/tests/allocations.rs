@@ -56,6 +56,8 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
         for positions in [100, 130] {
             let x = Matrix::from_rows(width, positions, &vec![0.5; width * positions]);
             let dy = Matrix::from_rows(rows as usize, positions, &vec![0.5; rows as usize * positions]);
+            let narrow_dy = Matrix::from_rows(10, positions, &vec![0.5; 10 * positions]);
+            let mut narrow_y = Matrix::default();
             let (mut y, mut dx, mut gathered) = (Matrix::default(), Matrix::default(), Buffer::default());
             let mut gradient = vec![0.0; csr.entries()];
             let mut dw = vec![0.0; w.len()];
@@ -67,15 +69,22 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
                         sddmm(isa, &csr, &dy, &x, &mut gradient);
                     });
                     assert_eq!(sparse, (0, 0), "{isa:?}, {threads} threads, {positions} positions");
+                    let narrow = allocated(|| {
+                        dense_forward(isa, 10, &w[..10 * width], &x, &mut narrow_y);
+                        dense_input_gradient(isa, width, &w[..10 * width], &narrow_dy, &mut dx);
+                        dense_weight_gradient(isa, &narrow_dy, &x, &mut dw[..10 * width]);
+                    });
+                    assert_eq!(narrow, (0, 0), "narrow: {isa:?}, {threads} threads, {positions} positions");
                 }
                 if threads > 1 {
                     return; // Each new thread also gets gemm's buffer for it, whenever it first has a block to do.
                 }
-                let (_, forward) = allocated(|| dense_forward(rows as usize, &w, &x, &mut y));
+                let isa = Isa::available()[0];
+                let (_, forward) = allocated(|| dense_forward(isa, rows as usize, &w, &x, &mut y));
                 assert!(forward <= 64, "{forward} bytes in the forward product: more than flags");
-                let (_, input) = allocated(|| dense_input_gradient(width, &w, &dy, &mut dx));
+                let (_, input) = allocated(|| dense_input_gradient(isa, width, &w, &dy, &mut dx));
                 assert!(input <= 2 * size_of_val(&w[..]), "{input} bytes: more than packing W");
-                let (_, weight) = allocated(|| dense_weight_gradient(&dy, &x, &mut dw));
+                let (_, weight) = allocated(|| dense_weight_gradient(isa, &dy, &x, &mut dw));
                 let packed = 2 * size_of_val(x.padded());
                 assert!(weight <= 2 * packed, "{weight} bytes: more than packing x for either block");
             });

@@ -158,15 +158,15 @@ impl DenseLinear {
     }
 
     fn affine(&self, isa: Isa, x: &Matrix, y: &mut Matrix) {
-        dense_forward(self.bias.values.len(), &self.weight.values, x, y);
+        dense_forward(isa, self.bias.values.len(), &self.weight.values, x, y);
         add_bias(isa, &self.bias.values, y);
     }
 
     fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>) {
         if let Some(dx) = dx {
-            dense_input_gradient(self.inputs, &self.weight.values, dy, dx);
+            dense_input_gradient(isa, self.inputs, &self.weight.values, dy, dx);
         }
         row_sums(isa, dy, &mut self.bias.gradient);
-        dense_weight_gradient(dy, x, &mut self.weight.gradient);
+        dense_weight_gradient(isa, dy, x, &mut self.weight.gradient);
     }
 }

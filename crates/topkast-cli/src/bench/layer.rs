@@ -140,11 +140,11 @@ impl Layer {
     }
 
     fn dense_round(&mut self) -> [f64; 3] {
-        let Self { rows, cols, x, dy, y, dx, dense, .. } = self;
+        let Self { isa, rows, cols, x, dy, y, dx, dense, .. } = self;
         [
-            timed(|| dense_forward(*rows, &dense.values, x, y)),
-            timed(|| dense_input_gradient(*cols, &dense.values, dy, dx)),
-            timed(|| dense_weight_gradient(dy, x, &mut dense.gradient)),
+            timed(|| dense_forward(*isa, *rows, &dense.values, x, y)),
+            timed(|| dense_input_gradient(*isa, *cols, &dense.values, dy, dx)),
+            timed(|| dense_weight_gradient(*isa, dy, x, &mut dense.gradient)),
         ]
     }
 
