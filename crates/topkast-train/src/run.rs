@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
-use crate::trainer::{StepReport, Trainer};
+use crate::trainer::{RefreshReport, StepReport, Trainer};
 use crate::{Config, TrainError, files, machine};
 
 /// The directory of a run and what is where in it.
@@ -131,6 +131,8 @@ struct Run<'a> {
     saved: Option<u64>,
     step_ms: Vec<f32>,
     refresh_ms: Vec<f32>,
+    /// The newest refresh that no logged step has told of yet.
+    refresh: Option<RefreshReport>,
 }
 
 impl<'a> Run<'a> {
@@ -155,7 +157,7 @@ impl<'a> Run<'a> {
         let steps = trainer.total_steps().min(1 << 24) as usize;
         let started = Instant::now();
         let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
-        Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms })
+        Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms, refresh: None })
     }
 
     /// The summary of a run that has nothing left to do: its timings are of the steps made then, and stay.
@@ -212,6 +214,7 @@ impl<'a> Run<'a> {
         self.step_ms.push(ms as f32);
         if let Some(refresh) = report.refresh {
             self.refresh_ms.push(refresh.time.as_secs_f32() * 1e3);
+            self.refresh = Some(refresh);
         }
         Ok((report, ms))
     }
@@ -224,7 +227,7 @@ impl<'a> Run<'a> {
             ("step_ms", ms),
             ("samples_per_second", report.samples as f64 / ms * 1e3),
         ];
-        if let Some(refresh) = report.refresh {
+        if let Some(refresh) = self.refresh.take() {
             values.push(("mask_change", refresh.newly_active as f64 / refresh.active.max(1) as f64));
             values.push(("entered", refresh.entered as f64));
         }

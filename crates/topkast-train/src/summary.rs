@@ -86,6 +86,10 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config) -> Vec<LayerSummary> 
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => {
             let (pattern, counts) = (weight.pattern(), weight.counts());
+            if !layers.is_empty() {
+                // Counted whether or not this network has been trained since its last refresh. The first layer needs none.
+                pattern.transposed();
+            }
             let backward = counts.backward as u64;
             let dormant = weight.reservoir().map_or(0, |reservoir| reservoir.dormant());
             layers.push(LayerSummary {

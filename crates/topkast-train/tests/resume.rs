@@ -154,6 +154,16 @@ fn steps_made_again_after_a_crash_are_logged_once() {
 }
 
 #[test]
+fn a_refresh_shows_in_the_next_logged_step() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("logged")).unwrap();
+    let config = place.config(&["train.log_every=2", "sparsity.refresh_every=3"]);
+    run(config, &dir, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    // Steps 4, 7 and 10 begin with a refresh.
+    assert_eq!(logged(&dir.metrics(), "mask_change"), [4, 8, 10]);
+}
+
+#[test]
 fn resuming_a_finished_run_leaves_its_summary_as_it_was() {
     let place = Workplace::new();
     let dir = RunDir::create(&place.join("finished")).unwrap();

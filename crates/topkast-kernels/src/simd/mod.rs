@@ -16,7 +16,7 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use portable::Portable;
 
-/// How many vectors [`Simd::sums`] reduces at once: enough accumulators to hide the latency of a fused multiply-add,
+/// How many vectors [`Simd::add_sums`] reduces at once: enough accumulators to hide the latency of a fused multiply-add,
 /// few enough to stay in the 16 registers of AVX2.
 pub const GROUP: usize = 8;
 
