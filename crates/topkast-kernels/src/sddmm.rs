@@ -143,24 +143,12 @@ mod tests {
 
     #[test]
     fn odd_shapes() {
-        for positions in [0, 1, 15, 16, 17, 33, 100, 128, 129, 300] {
-            for (rows, width) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (40, 17)] {
-                check(&Random::new(1).csr(rows, width, 0.3), positions, 2);
-            }
-        }
+        for_odd_shapes(|csr, positions| check(csr, positions, 2));
     }
 
     #[test]
     fn blocks_of_columns_and_chunks_of_rows() {
-        for (rows, width, density, positions) in [
-            (300, 700, 0.1, 33),
-            (300, 1100, 0.04, 20),
-            (90, 600, 0.0, 100),
-            (1100, 80, 0.2, 17),
-            (600, 600, 0.01, 520),
-        ] {
-            check(&Random::new(3).csr(rows, width, density), positions, 4);
-        }
+        for_blocked_shapes(|csr, positions| check(csr, positions, 4));
     }
 
     #[test]

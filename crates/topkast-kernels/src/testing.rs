@@ -90,3 +90,25 @@ pub(crate) fn assert_same_on_any_threads(compute: impl Fn(Isa) -> Vec<f32> + Syn
         }
     }
 }
+
+/// Structures and numbers of positions that are no multiples of anything, and those at the edge of it.
+pub(crate) fn for_odd_shapes(check: impl Fn(&Csr, usize)) {
+    for positions in [0, 1, 15, 16, 17, 33, 100, 128, 129, 300] {
+        for (rows, width) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (40, 17)] {
+            check(&Random::new(1).csr(rows, width, 0.3), positions);
+        }
+    }
+}
+
+/// Structures that are walked packed in narrow and in wide blocks, in place, and with rows of X that are far apart.
+pub(crate) fn for_blocked_shapes(check: impl Fn(&Csr, usize)) {
+    for (rows, width, density, positions) in [
+        (300, 700, 0.1, 33),
+        (300, 1100, 0.04, 20),
+        (90, 600, 0.0, 100),
+        (1100, 80, 0.2, 17),
+        (600, 600, 0.01, 520),
+    ] {
+        check(&Random::new(3).csr(rows, width, density), positions);
+    }
+}

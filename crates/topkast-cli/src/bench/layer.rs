@@ -6,11 +6,10 @@ use clap::Args;
 use serde_json::json;
 use topkast::{Counts, Explore, Parameter, Scale, Seed, SparseWeight, Sparsity, Topology, kaiming_normal};
 use topkast_kernels::{
-    Buffer, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient, naive, sddmm,
-    spmm, spmm_transposed,
+    Buffer, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient,
+    fma_peak_gflops, naive, sddmm, spmm, spmm_transposed,
 };
 
-use super::peak::fma_gflops;
 use crate::failure::{Failure, print_line};
 
 /// Time one linear layer: forward, input gradient and weight gradient, sparse and dense
@@ -213,7 +212,7 @@ impl Layer {
         let Counts { active, backward } = weight.counts();
         let gflops = |entries: usize, ms: f64| 2e-6 * entries as f64 * f64::from(arguments.positions) / ms;
         let all = self.rows * self.cols;
-        let peak = fma_gflops(self.isa);
+        let peak = fma_peak_gflops(self.isa);
         let rows = [
             ("forward", ours.forward, dense.forward, active),
             ("input_gradient", ours.input_gradient, dense.input_gradient, active),

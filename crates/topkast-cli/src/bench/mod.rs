@@ -1,7 +1,6 @@
 //! `topkast bench`: times sparse against dense on this machine.
 
 mod layer;
-mod peak;
 
 use clap::Subcommand;
 

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use topkast_kernels::simd::Simd;
-use topkast_kernels::{Isa, Kernel};
+use crate::lanes::write;
+use crate::simd::Simd;
+use crate::{Isa, Kernel};
 
 /// Independent chains of multiply-adds, enough to hide the latency of each on two units.
 const CHAINS: usize = 12;
@@ -27,8 +28,7 @@ impl Kernel for Chains {
         }
         let mut lanes = [0.0; 16];
         let total = chains.into_iter().fold(simd.splat(0.0), |sum, chain| simd.add(sum, chain));
-        // SAFETY: `lanes` holds 16 floats, at least as many as a vector.
-        unsafe { simd.store(lanes.as_mut_ptr(), total) };
+        write(simd, &mut lanes, total);
         lanes.iter().sum()
     }
 }
@@ -44,8 +44,9 @@ impl Kernel for Lanes {
     }
 }
 
-/// Peak of the whole current rayon pool, in 10⁹ operations a second; a multiply-add counts as two.
-pub(super) fn fma_gflops(isa: Isa) -> f64 {
+/// The most multiply-adds the threads of the current rayon pool do in a second, measured on the spot, in 10⁹ operations;
+/// a multiply-add counts as two. Takes some hundredths of a second.
+pub fn fma_peak_gflops(isa: Isa) -> f64 {
     let flops = (2 * CHAINS * ROUNDS * isa.run(Lanes)) as f64;
     let on_every_thread = || {
         let seconds = rayon::broadcast(|_| {
