@@ -131,14 +131,6 @@ impl Csr {
         Self { width, offsets, columns: Columns::narrowest(columns, width), block, starts }
     }
 
-    /// A structure with no entries.
-    ///
-    /// # Panics
-    /// If `rows` is `usize::MAX`.
-    pub fn empty(rows: usize, width: usize) -> Self {
-        Self::checked(width, vec![0; rows + 1], Vec::new())
-    }
-
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.offsets.len() - 1
@@ -352,8 +344,8 @@ mod tests {
         for csr in [
             Csr::new(1000, vec![0, 1, 2], vec![900, 5]).unwrap(),
             Csr::new(128, vec![0, 100, 200], (0..100).chain(28..128).collect()).unwrap(),
-            Csr::empty(0, 1000),
-            Csr::empty(5, 0),
+            Csr::new(1000, vec![0], vec![]).unwrap(),
+            Csr::new(0, vec![0; 6], vec![]).unwrap(),
         ] {
             assert_eq!((csr.blocks(), csr.starts()), (1, csr.offsets()));
             assert!(csr.entries_by_row().eq(0..csr.entries()));

@@ -190,27 +190,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_shape(
-            rows in 0usize..50,
-            width in 0usize..330,
-            density in 0.0f32..1.0,
-            positions in 0usize..140,
-            seed: u64,
-        ) {
-            check(&Random::new(seed).csr(rows, width, density * density), positions, seed ^ 1);
+        fn any_shape((csr, positions, seed) in any_structure()) {
+            check(&csr, positions, seed);
         }
 
         #[test]
-        fn any_number_of_blocks(
-            rows in 0usize..30,
-            width in 300usize..1700,
-            density in 0.0f32..0.3,
-            positions in 1usize..70,
-            threads in 1usize..4,
-            seed: u64,
-        ) {
+        fn any_number_of_blocks((csr, positions, seed) in any_blocked_structure(), threads in 1usize..4) {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| check(&Random::new(seed).csr(rows, width, density), positions, seed ^ 1));
+            pool.install(|| check(&csr, positions, seed));
         }
     }
 }

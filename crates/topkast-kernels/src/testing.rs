@@ -1,5 +1,7 @@
 //! What the tests of the kernels share: seeded random operands and one measure of closeness.
 
+use proptest::prelude::*;
+
 use crate::{Csr, Isa, Matrix};
 
 /// A xorshift generator: the same numbers for the same seed.
@@ -111,4 +113,22 @@ pub(crate) fn for_blocked_shapes(check: impl Fn(&Csr, usize)) {
     ] {
         check(&Random::new(3).csr(rows, width, density), positions);
     }
+}
+
+/// A structure of any density, a number of positions, and a seed for values.
+pub(crate) fn any_structure() -> impl Strategy<Value = (Csr, usize, u64)> {
+    (0usize..50, 0usize..330, 0.0f32..1.0, 0usize..140, any::<u64>()).prop_map(
+        |(rows, width, density, positions, seed)| {
+            (Random::new(seed).csr(rows, width, density * density), positions, seed ^ 1)
+        },
+    )
+}
+
+/// The same, wide enough for one block of columns or several.
+pub(crate) fn any_blocked_structure() -> impl Strategy<Value = (Csr, usize, u64)> {
+    (0usize..30, 300usize..1700, 0.0f32..0.3, 1usize..70, any::<u64>()).prop_map(
+        |(rows, width, density, positions, seed)| {
+            (Random::new(seed).csr(rows, width, density), positions, seed ^ 1)
+        },
+    )
 }

@@ -296,16 +296,13 @@ impl<'a> Run<'a> {
 
     /// Says of a run that diverged what is left of it.
     fn explain(&self, error: TrainError) -> TrainError {
-        match (error, self.saved) {
-            (TrainError::Diverged { what, step, .. }, Some(saved)) => {
-                let kept =
-                    format!("the checkpoint of step {saved} is kept in {}", self.dir.checkpoint().display());
-                TrainError::Diverged { what, step, kept }
+        let TrainError::Diverged { what, step, .. } = error else { return error };
+        let kept = match self.saved {
+            Some(saved) => {
+                format!("the checkpoint of step {saved} is kept in {}", self.dir.checkpoint().display())
             }
-            (TrainError::Diverged { what, step, .. }, None) => {
-                TrainError::Diverged { what, step, kept: "there is no checkpoint yet".to_owned() }
-            }
-            (error, _) => error,
-        }
+            None => "there is no checkpoint yet".to_owned(),
+        };
+        TrainError::Diverged { what, step, kept }
     }
 }

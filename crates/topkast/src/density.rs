@@ -20,15 +20,6 @@ pub struct Counts {
     pub backward: usize,
 }
 
-/// What a layer whose name matches `pattern` gets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerRule {
-    /// A layer name in which `*` stands for any run of characters.
-    pub pattern: String,
-    /// `None` keeps the layer dense.
-    pub sparsity: Option<Sparsity>,
-}
-
 /// Why a layer cannot have the sparsity asked for.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[allow(missing_docs)]

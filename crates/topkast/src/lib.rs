@@ -19,7 +19,7 @@ mod selection;
 mod weight;
 
 pub use clip::clip_scale;
-pub use density::{Counts, DensityError, LayerRule, Sparsity, name_matches};
+pub use density::{Counts, DensityError, Sparsity, name_matches};
 pub use init::{Scale, kaiming_normal};
 pub use optimizer::{Hyper, Optimizer, PenaltyKind};
 pub use parameter::{Moments, Parameter};

@@ -49,11 +49,6 @@ impl Schedule {
             }
         }
     }
-
-    /// The sum of the rates of all steps: with the penalty's coefficient, how far it pulls over a run.
-    pub fn total(&self) -> f64 {
-        (0..self.total_steps).map(|step| self.rate(step)).sum()
-    }
 }
 
 #[cfg(test)]
@@ -78,7 +73,6 @@ mod tests {
         for (at, rate) in [(0, 0.1), (9, 1.0), (19, 2.0), (20, 2.0), (60, 1.0)] {
             near(warm.rate(at), rate);
         }
-        near(schedule(Shape::Constant, 0).total(), 200.0);
         near(schedule(Shape::Constant, 100).rate(100), 2.0);
         near(schedule(Shape::Cosine, 100).rate(100), 2.0);
     }
