@@ -17,6 +17,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Arguments that do not parse, in one line: clap's first paragraph, without the usage that it adds.
+    pub(crate) fn wrong_use(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let message = paragraph.join(" ");
+        Self::BadInput(format!("{}; see --help", message.trim_start_matches("error: ")))
+    }
+
     /// Prints one line on stderr and gives the exit status.
     pub(crate) fn report(self) -> ExitCode {
         let (message, status) = match self {

@@ -159,6 +159,23 @@ fn bad_settings_are_refused_in_one_line() {
 }
 
 #[test]
+fn arguments_that_do_not_parse_are_refused_in_one_line() {
+    let place = Workplace::new();
+    for (arguments, expected) in [
+        ("train --resume run --set a=b", "--resume"),
+        ("train --threads many", "--threads"),
+        ("eval", "<RUN>"),
+        ("bench layer --rows 0", "--rows"),
+        ("nonsense", "nonsense"),
+    ] {
+        let line = refuses(place.topkast(arguments));
+        assert!(line.contains(expected) && line.contains("see --help"), "{arguments}: {line}");
+    }
+    assert!(succeeds(place.topkast("--version")).starts_with("topkast "));
+    assert!(succeeds(place.topkast("train --help")).contains("Example: topkast train"));
+}
+
+#[test]
 fn a_label_out_of_range_is_refused() {
     let place = Workplace::new();
     let path = place.join("data/t10k-labels-idx1-ubyte");
