@@ -76,7 +76,9 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
             times[product].push(1e3 * start.elapsed().as_secs_f64());
         };
         time(0, &mut || spmm(isa, &a, &values, &x, Epilogue::BiasRelu(&bias), &mut y));
-        time(1, &mut || spmm_transposed(isa, &transposed, &values, &dy, &mut gathered, &mut dx));
+        time(1, &mut || {
+            spmm_transposed(isa, &transposed, &values, &dy, Epilogue::None, &mut gathered, &mut dx)
+        });
         time(2, &mut || sddmm(isa, &a, &dy, &x, &mut gradient_a));
         time(3, &mut || sddmm(isa, &b, &dy, &x, &mut gradient_b));
         time(4, &mut || dense_forward(isa, rows, &w, &x, &mut y));

@@ -64,6 +64,13 @@ pub(crate) fn gelu_vector<S: Simd>(s: S, v: S::Vector) -> S::Vector {
     s.mul(v, normal(s, v).0)
 }
 
+/// The derivative of GELU at each lane of `pre`.
+#[inline(always)]
+pub(crate) fn gelu_slope<S: Simd>(s: S, pre: S::Vector) -> S::Vector {
+    let (below, density) = normal(s, pre);
+    s.mul_add(pre, density, below)
+}
+
 fn same_shape(a: &Matrix, b: &Matrix) {
     assert_eq!((a.features(), a.positions()), (b.features(), b.positions()), "the shapes must be the same");
 }
@@ -114,10 +121,7 @@ impl Kernel for GeluGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        update(s, self.0, self.1, |pre, dy| {
-            let (below, density) = normal(s, pre);
-            s.mul(dy, s.mul_add(pre, density, below))
-        });
+        update(s, self.0, self.1, |pre, dy| s.mul(dy, gelu_slope(s, pre)));
     }
 }
 

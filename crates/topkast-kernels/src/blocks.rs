@@ -2,24 +2,27 @@
 //!
 //! A sparse product reads a row of X for every entry, in an order that no cache foresees, so it runs at the speed of the
 //! cache that holds X. So, for each panel of positions and block of columns, the walk copies that piece of X together
-//! (rows whose distance is a power of two share a few cache sets and evict one another) and then visits every row's run of
-//! entries in the block. The runs of a block follow one another in memory (see [`Csr`]). Where a copy would not be used
-//! often enough, X is read in place.
+//! (rows whose distance is a power of two share a few cache sets and evict one another) and has every row's run of
+//! entries in the block visited. The runs of a block follow one another in memory (see [`Csr`](crate::Csr)). Where a copy
+//! would not be used often enough, X is read in place.
 //!
 //! A row's entries are visited in ascending order of columns, so the blocking does not show in any result.
 
 use crate::csr::WIDE;
 use crate::simd::Simd;
-use crate::{Columns, Csr, Matrix};
+use crate::{Columns, Csr, Isa, Kernel, Matrix};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Positions in a packed panel.
-const POSITIONS: usize = 64;
+/// Positions in the widest packed panel.
+pub(crate) const POSITIONS: usize = 64;
 
 /// A column number as stored.
-pub(crate) trait Column: Copy {
+pub(crate) trait Column: Copy + Sync {
     fn index(self) -> usize;
+
+    /// All columns of a structure, if this is how they are stored.
+    fn all(columns: &Columns) -> &[Self];
 }
 
 impl Column for u16 {
@@ -27,12 +30,48 @@ impl Column for u16 {
     fn index(self) -> usize {
         self.into()
     }
+
+    fn all(columns: &Columns) -> &[u16] {
+        match columns {
+            Columns::U16(columns) => columns,
+            Columns::U32(_) => panic!("columns of 32 bits, not 16"),
+        }
+    }
 }
 
 impl Column for u32 {
     #[inline(always)]
     fn index(self) -> usize {
         self as usize
+    }
+
+    fn all(columns: &Columns) -> &[u32] {
+        match columns {
+            Columns::U32(columns) => columns,
+            Columns::U16(_) => panic!("columns of 16 bits, not 32"),
+        }
+    }
+}
+
+/// The positions of a matrix cut into panels whose widths differ by at most one vector, so that none is a slow rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels {
+    vectors: usize,
+    lanes: usize,
+    /// Number of panels.
+    pub(crate) count: usize,
+}
+
+impl Panels {
+    /// Panels of at most `widest` vectors.
+    pub(crate) fn new(isa: Isa, positions: usize, widest: usize) -> Self {
+        let vectors = positions.div_ceil(isa.lanes());
+        Self { vectors, lanes: isa.lanes(), count: vectors.div_ceil(widest) }
+    }
+
+    /// Where a panel begins, in vectors.
+    fn start(&self, panel: usize) -> usize {
+        panel * self.vectors / self.count
     }
 }
 
@@ -44,30 +83,43 @@ pub(crate) struct Piece {
     stride: usize,
     /// The panel's first position.
     pub(crate) position: usize,
-    /// Whether a row's first columns are in the block.
-    pub(crate) first: bool,
+    /// The block's number.
+    pub(crate) block: usize,
     /// Whether a row's last columns are in the block.
     pub(crate) last: bool,
 }
 
 impl Piece {
-    /// Where the panel of one column is: to be read only for a column in the block.
+    /// Where the panel of one column is: to be read only for a column in the block. `PACKED` is whether the piece is a
+    /// copy, `N` vectors wide: the distance is then a constant, and a shift in the innermost loop where a multiplication
+    /// would cost 5%.
     #[inline(always)]
-    pub(crate) fn column(&self, column: impl Column) -> *const f32 {
-        self.origin.wrapping_add(column.index() * self.stride)
+    pub(crate) fn column<S: Simd, const N: usize, const PACKED: bool>(&self, column: usize) -> *const f32 {
+        self.origin.wrapping_add(column * if PACKED { N * S::LANES } else { self.stride })
     }
 }
 
 /// The runs of entries that consecutive rows of W have in one block of columns.
+#[derive(Clone, Copy)]
 pub(crate) struct Strip<'a, C> {
-    /// The rows.
-    pub(crate) rows: Range<usize>,
     /// Where each row's run starts; the last number is where the last one ends.
     starts: &'a [u32],
     columns: &'a [C],
 }
 
-impl<'a, C> Strip<'a, C> {
+impl<'a, C: Column> Strip<'a, C> {
+    /// The runs of `rows` in a block of `csr`.
+    pub(crate) fn new(csr: &'a Csr, block: usize, rows: &Range<usize>) -> Self {
+        let first = block * csr.rows();
+        Self { starts: &csr.starts()[first + rows.start..=first + rows.end], columns: C::all(csr.columns()) }
+    }
+
+    /// Number of rows.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
     /// Where the run of the strip's `i`-th row starts, and the columns in it.
     ///
     /// # Safety
@@ -85,155 +137,151 @@ impl<'a, C> Strip<'a, C> {
 }
 
 /// What a product does with one piece of X.
-pub(crate) trait Visit<S: Simd> {
-    /// Vectors in the widest panel; at most 8.
-    const WIDEST: usize;
-
-    /// Does its work for every row of the strip.
-    ///
-    /// # Safety
-    /// The strip is of the structure that is walked, and for every one of its columns, `piece.column(…)` is valid for
-    /// reading `N` vectors. `piece.position` and the `N` vectors after it are within X's stride.
-    unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece);
+pub(crate) trait Visit {
+    /// Does its work for the rows that it has in the piece's block. For every column of the block, `N` vectors at
+    /// `piece.column(…)` are valid for reading, and so are those at the piece's position in any row of a matrix with
+    /// X's positions.
+    fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece);
 }
 
-/// Has `visitor` visit, for each panel of positions and block of columns, X's padding included, the runs of `rows(block)`.
-///
-/// Each run and panel is visited once, also where the run is empty, and for each row and panel the blocks ascend. For each
-/// entry the positions do. Panels do not depend on the blocking.
-///
-/// # Panics
-/// If X has not one row for each column of the structure.
-#[inline(always)]
-pub(crate) fn walk<S: Simd>(
-    simd: S,
-    csr: &Csr,
-    rows: impl Fn(usize) -> Range<usize>,
-    x: &Matrix,
-    visitor: &mut impl Visit<S>,
-) {
-    assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
-    match csr.columns() {
-        Columns::U16(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
-        Columns::U32(columns) => Walk { simd, csr, columns, x }.run(rows, visitor),
-    }
+/// How a product walks X: over blocks of columns `block` wide, in place or on packed copies.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk<'a> {
+    isa: Isa,
+    x: &'a Matrix,
+    block: usize,
+    packed: bool,
 }
 
 /// A packed piece of X; 128 KiB, on the stack.
 #[repr(C, align(64))]
 struct Packed([MaybeUninit<f32>; WIDE * POSITIONS]);
 
-struct Walk<'a, S, C> {
-    simd: S,
-    csr: &'a Csr,
-    columns: &'a [C],
-    x: &'a Matrix,
-}
-
-impl<S: Simd, C: Column> Walk<'_, S, C> {
-    #[inline(always)]
-    fn run(&self, rows: impl Fn(usize) -> Range<usize>, visitor: &mut impl Visit<S>) {
-        let most = (0..self.csr.blocks()).map(|block| rows(block).len()).max().unwrap_or(0);
-        // Two calls, so that the distance between packed rows is a constant in the products' loops.
-        if self.is_worth_packing(most) {
-            let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
-            self.panels(&rows, Some(&mut packed), visitor);
-        } else {
-            self.panels(&rows, None, visitor);
-        }
+impl<'a> Walk<'a> {
+    /// For structures with blocks as `csr` has them, each packed row of X being used `uses` times on average.
+    ///
+    /// # Panics
+    /// If X has not one row for each column.
+    pub(crate) fn new(isa: Isa, csr: &Csr, uses: f64, x: &'a Matrix) -> Self {
+        assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
+        // Measured: a copied row needs some 8 uses.
+        Self { isa, x, block: csr.block(), packed: csr.block() <= WIDE && uses >= 8.0 }
     }
 
-    /// Whether to work on copies of X, rather than in place.
-    fn is_worth_packing(&self, rows: usize) -> bool {
-        let csr = self.csr;
-        if csr.block() > WIDE {
-            return false;
-        }
-        let density = csr.entries() as f64 / (csr.rows() as f64 * csr.width() as f64);
-        // Measured: a copied row needs some 8 uses. Distant rows (by 2 KiB and more) fall into so few cache sets that
-        // packing pays at any density.
-        density * rows as f64 >= 8.0 && (density >= 0.03 || self.x.stride() >= 512)
+    /// Whether pieces are copies.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed
     }
 
-    /// Panel after panel, as one of them of all rows of y or dy stays in the L2 cache while block after block needs it.
-    #[inline(always)]
-    fn panels<V: Visit<S>>(
+    /// Has `visitor` visit each of these panels of positions and blocks of columns, panel after panel, as one of them of
+    /// all rows of y or dy stays in the L2 cache while block after block needs it.
+    pub(crate) fn run(
         &self,
-        rows: &impl Fn(usize) -> Range<usize>,
-        mut packed: Option<&mut Packed>,
+        panels: Panels,
+        numbers: Range<usize>,
+        blocks: Range<usize>,
+        visitor: &mut impl Visit,
+    ) {
+        let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
+        for panel in numbers {
+            let (start, end) = (panels.start(panel), panels.start(panel + 1));
+            let position = start * panels.lanes;
+            // Fixed widths, so that the accumulators are registers.
+            let run = match end - start {
+                1 => Self::panel::<1, _>,
+                2 => Self::panel::<2, _>,
+                3 => Self::panel::<3, _>,
+                4 => Self::panel::<4, _>,
+                5 => Self::panel::<5, _>,
+                6 => Self::panel::<6, _>,
+                7 => Self::panel::<7, _>,
+                8 => Self::panel::<8, _>,
+                width => panic!("a panel of {width} vectors"),
+            };
+            run(self, position, blocks.clone(), &mut packed, visitor);
+        }
+    }
+
+    fn panel<const N: usize, V: Visit>(
+        &self,
+        position: usize,
+        blocks: Range<usize>,
+        packed: &mut Packed,
         visitor: &mut V,
     ) {
-        let vectors = self.x.stride() / S::LANES;
-        let widest = if packed.is_some() { V::WIDEST.min(POSITIONS / S::LANES) } else { V::WIDEST };
-        let mut vector = 0;
-        while vector < vectors {
-            let position = vector * S::LANES;
-            let (packed, visitor) = (packed.as_deref_mut(), &mut *visitor);
-            // Fixed widths, so that the accumulators are registers.
-            vector += match widest.min(vectors - vector) {
-                8.. => self.panel::<8>(rows, position, packed, visitor),
-                4..8 => self.panel::<4>(rows, position, packed, visitor),
-                2..4 => self.panel::<2>(rows, position, packed, visitor),
-                _ => self.panel::<1>(rows, position, packed, visitor),
-            };
-        }
-    }
-
-    #[inline(always)]
-    fn panel<const N: usize>(
-        &self,
-        rows: &impl Fn(usize) -> Range<usize>,
-        position: usize,
-        mut packed: Option<&mut Packed>,
-        visitor: &mut impl Visit<S>,
-    ) -> usize {
-        let csr = self.csr;
-        for number in 0..csr.blocks() {
-            let rows = rows(number);
-            if rows.is_empty() {
-                continue;
-            }
-            let from = number * csr.block();
-            let block = from..csr.width().min(from + csr.block());
+        assert!(position + N * self.isa.lanes() <= self.x.stride() || self.x.features() == 0);
+        for number in blocks {
+            let from = number * self.block;
+            let block = from..self.x.features().min(from.saturating_add(self.block));
             let mut piece = Piece {
                 origin: self.x.padded().as_ptr().wrapping_add(position),
                 stride: self.x.stride(),
                 position,
-                first: block.start == 0,
-                last: block.end == csr.width(),
+                block: number,
+                last: block.end == self.x.features(),
             };
-            if let Some(packed) = packed.as_deref_mut() {
-                self.pack::<N>(block, &mut piece, packed);
+            if self.packed {
+                self.isa.run(Pack::<N> { block, piece: &mut piece, packed });
+                visitor.visit::<N, true>(self.isa, &piece);
+            } else {
+                visitor.visit::<N, false>(self.isa, &piece);
             }
-            let first = number * csr.rows();
-            let starts = &csr.starts()[first + rows.start..=first + rows.end];
-            let strip = Strip { rows, starts, columns: self.columns };
-            // SAFETY: `Csr` vouches that every column is below its width, which is X's number of rows, and within the
-            // block of its run. N vectors are left in a row of X. Gain: no bounds are checked in the products' inner loops.
-            unsafe { visitor.visit::<N, C>(self.simd, &strip, &piece) };
         }
-        N
     }
+}
 
-    /// Copies the piece, and makes it the copy.
+/// Copies a piece, and makes it the copy.
+struct Pack<'a, const N: usize> {
+    block: Range<usize>,
+    piece: &'a mut Piece,
+    packed: &'a mut Packed,
+}
+
+impl<const N: usize> Kernel for Pack<'_, N> {
+    type Output = ();
+
     #[inline(always)]
-    fn pack<const N: usize>(&self, block: Range<usize>, piece: &mut Piece, packed: &mut Packed) {
+    fn run<S: Simd>(self, simd: S) {
         let stride = N * S::LANES;
-        assert!(block.len() * stride <= packed.0.len() && block.end <= self.x.features());
-        let to = packed.0.as_mut_ptr().cast::<f32>();
-        for (i, column) in block.clone().enumerate() {
+        assert!(self.block.len() * stride <= self.packed.0.len());
+        let to = self.packed.0.as_mut_ptr().cast::<f32>();
+        for (i, column) in self.block.clone().enumerate() {
             for lane in (0..stride).step_by(S::LANES) {
-                // SAFETY: the block's rows are in X and N vectors from the piece's position are within its stride; the
-                // copy fits as asserted. Gain: whole vectors, both aligned.
+                // SAFETY: the block's rows are in X and N vectors from the piece's position are within its stride, as
+                // `panel` asserts; the copy fits as asserted. Gain: whole vectors, both aligned.
                 unsafe {
-                    self.simd.store(
+                    simd.store(
                         to.add(i * stride + lane),
-                        self.simd.load(piece.column(column as u32).add(lane)),
-                    )
-                };
+                        simd.load(self.piece.column::<S, N, false>(column).add(lane)),
+                    );
+                }
             }
         }
-        piece.origin = to.wrapping_sub(block.start * stride);
-        piece.stride = stride;
+        self.piece.origin = to.wrapping_sub(self.block.start * stride);
+        self.piece.stride = stride;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_all_positions_and_differ_by_at_most_one_vector() {
+        for isa in Isa::available() {
+            for positions in [0, 1, 15, 16, 17, 64, 65, 100, 128, 1000, 65_536] {
+                for widest in 1..=8 {
+                    let panels = Panels::new(isa, positions, widest);
+                    let widths: Vec<_> = (0..panels.count)
+                        .map(|panel| panels.start(panel + 1) - panels.start(panel))
+                        .collect();
+                    let (least, most) = (widths.iter().min(), widths.iter().max());
+                    assert_eq!(widths.iter().sum::<usize>(), positions.div_ceil(isa.lanes()));
+                    assert!(
+                        positions == 0 || *most.unwrap() <= widest && most.unwrap() - least.unwrap() <= 1
+                    );
+                }
+            }
+        }
     }
 }

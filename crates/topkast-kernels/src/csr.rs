@@ -70,8 +70,9 @@ pub struct Transposed {
 pub(crate) const WIDE: usize = 512;
 
 /// Columns in a block, and the entries that a run must have on average for it. Measured: the narrower, the better X fits
-/// the L1 cache; but runs shorter than that take more to begin than their block saves.
-const BLOCKS: [(usize, f64); 3] = [(128, 24.0), (256, 16.0), (WIDE, 8.0)];
+/// the L1 cache; but a run moves a panel of y through the cache twice, and shorter runs pay more for that than their
+/// block saves.
+const BLOCKS: [(usize, f64); 4] = [(128, 20.0), (192, 16.0), (256, 16.0), (WIDE, 6.0)];
 
 /// Why offsets and columns do not describe a sparse matrix.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -317,26 +318,26 @@ mod tests {
     #[test]
     fn entries_are_ordered_by_block_then_row_then_column() {
         let row = |step: usize| (0..1000).step_by(step).map(|column| column as u32);
-        let columns: Vec<u32> = row(3).chain(row(7)).collect();
+        let columns: Vec<u32> = row(3).chain(row(11)).collect();
         let offsets = vec![0, row(3).len() as u32, row(3).len() as u32, columns.len() as u32];
         let csr = Csr::new(1000, offsets.clone(), columns.clone()).unwrap();
-        assert_eq!((csr.block(), csr.blocks(), csr.offsets()), (256, 4, &offsets[..]));
+        assert_eq!((csr.block(), csr.blocks(), csr.offsets()), (192, 6, &offsets[..]));
         let mut cells: Vec<_> =
-            row(3).map(|column| (0, column)).chain(row(7).map(|column| (2, column))).collect();
+            row(3).map(|column| (0, column)).chain(row(11).map(|column| (2, column))).collect();
         let by_row: Vec<_> = cells.iter().map(|&(row, column)| row * 1000 + u64::from(column)).collect();
-        cells.sort_by_key(|&(row, column)| (column / 256, row, column));
+        cells.sort_by_key(|&(row, column)| (column / 192, row, column));
         assert!(csr.flat_indices().eq(cells.iter().map(|&(row, column)| row * 1000 + u64::from(column))));
         let flat: Vec<_> = csr.flat_indices().collect();
         assert!(csr.entries_by_row().map(|entry| flat[entry]).eq(by_row));
         assert!(
-            csr.row_columns(2).eq(row(7).map(|column| column as usize))
+            csr.row_columns(2).eq(row(11).map(|column| column as usize))
                 && csr.row_entries(1).next().is_none()
         );
         for (run, ends) in csr.starts().windows(2).enumerate() {
-            let run_of = |(row, column): &(u64, u32)| *column as usize / 256 * 3 + *row as usize;
+            let run_of = |(row, column): &(u64, u32)| *column as usize / 192 * 3 + *row as usize;
             assert!(cells[ends[0] as usize..ends[1] as usize].iter().all(|cell| run_of(cell) == run));
         }
-        assert_eq!(csr.bytes(), 4 * 4 + 2 * columns.len() + 4 * 13);
+        assert_eq!(csr.bytes(), 4 * 4 + 2 * columns.len() + 4 * 19);
     }
 
     #[test]

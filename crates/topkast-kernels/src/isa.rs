@@ -89,6 +89,16 @@ impl Isa {
         }
     }
 
+    /// Floats in a vector, [`Simd::LANES`].
+    pub fn lanes(self) -> usize {
+        self.run(Lanes)
+    }
+
+    /// Vectors that fit the registers beside the operands, [`Simd::PANEL`].
+    pub(crate) fn panel(self) -> usize {
+        self.run(Registers)
+    }
+
     /// Runs `kernel` compiled for this instruction set.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -102,6 +112,28 @@ impl Isa {
             Kind::Avx2(simd) => unsafe { run_avx2(simd, kernel) },
             Kind::Portable(simd) => kernel.run(simd),
         }
+    }
+}
+
+struct Registers;
+
+impl Kernel for Registers {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::PANEL
+    }
+}
+
+struct Lanes;
+
+impl Kernel for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::LANES
     }
 }
 

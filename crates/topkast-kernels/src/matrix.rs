@@ -7,7 +7,8 @@ use crate::buffer::{Buffer, LINE};
 /// Activations or their gradients, one contiguous row a feature, one column a *position* (sample, token, pixel).
 ///
 /// Rows start on 64-byte boundaries: the distance between them, [`stride`](Self::stride), is `positions` rounded up
-/// to a multiple of 16. **The padding at the end of each row is always zero**; kernels rely on that (a sum over a
+/// to a multiple of 16, and 16 more where it would be a multiple of 256, as rows at such distances share a few cache
+/// sets and evict one another. **The padding at the end of each row is always zero**; kernels rely on that (a sum over a
 /// row may run over its padding) and keep it so, which is why no public method hands it out mutably.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matrix {
@@ -47,6 +48,9 @@ impl Matrix {
     /// If `features × positions`, rounded up, overflows `usize`.
     pub fn reset(&mut self, features: usize, positions: usize) {
         self.stride = positions.next_multiple_of(LINE);
+        if self.stride > 0 && self.stride.is_multiple_of(256) {
+            self.stride += LINE;
+        }
         self.features = features;
         self.positions = positions;
         self.data.reset(features.checked_mul(self.stride).expect("matrix size overflows"));
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn rows_are_aligned_and_padding_is_zero() {
-        for positions in [0, 1, 15, 16, 17, 33] {
+        for positions in [0, 1, 15, 16, 17, 33, 256, 1024] {
             let mut matrix = Matrix::zeros(3, positions);
             for feature in 0..3 {
                 matrix.row_mut(feature).fill(1.0);

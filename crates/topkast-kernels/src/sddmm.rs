@@ -3,11 +3,14 @@
 //! For each row of W a panel of dy stays in registers. Its entries come in groups of [`GROUP`], each with a vector of
 //! sums of its own, `sum[e] += dy[j] × x[column(e)][j]`, and one joint horizontal reduction then yields the group's
 //! gradients. Every entry is reduced in the same tree, so its gradient does not depend on which others are in its group.
+//!
+//! A and B∖A are visited together, so that dy is read and X packed once for both, and what is left of a row's entries of A
+//! after its whole groups shares one with the first of B∖A.
 
-use crate::blocks::{Column, Piece, Strip, Visit, walk};
+use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk};
 use crate::share::for_each_share;
 use crate::simd::{GROUP, Simd};
-use crate::{Csr, Isa, Kernel, Matrix};
+use crate::{Columns, Csr, Isa, Kernel, Matrix};
 use std::ops::Range;
 
 /// `gradient[e] = Σₚ dy[row(e), p] × x[column(e), p]` for every entry `e` of `csr`, overwriting `gradient`; `dy` is
@@ -19,72 +22,179 @@ use std::ops::Range;
 /// If `gradient` has not one number for each entry, `dy` not one feature for each row, `x` not one for each column, or
 /// the two differ in positions.
 pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
+    check(csr, dy, x, gradient);
+    if x.positions() == 0 || csr.rows() == 0 {
+        return gradient.fill(0.0);
+    }
+    let starts = csr.starts();
+    let product = Product { isa, structures: [csr, csr], count: 1, dy, x };
+    product.split(&|run| starts[run] as usize, [gradient, &mut []]);
+}
+
+/// [`sddmm`] for two structures of one shape that share no entry, such as A and B∖A, in less time than one after the
+/// other; the same gradients.
+///
+/// # Panics
+/// As [`sddmm`], for either; and if the structures differ in shape.
+pub fn sddmm_pair(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, gradients: [&mut [f32]; 2]) {
+    let [a, b] = structures;
+    if a.block() != b.block() {
+        for (csr, gradient) in structures.into_iter().zip(gradients) {
+            sddmm(isa, csr, dy, x, gradient);
+        }
+        return;
+    }
+    check(a, dy, x, gradients[0]);
+    check(b, dy, x, gradients[1]);
+    if x.positions() == 0 || a.rows() == 0 {
+        return gradients.into_iter().for_each(|gradient| gradient.fill(0.0));
+    }
+    let (a_starts, b_starts) = (a.starts(), b.starts());
+    let product = Product { isa, structures, count: 2, dy, x };
+    product.split(&|run| a_starts[run] as usize + b_starts[run] as usize, gradients);
+}
+
+fn check(csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &[f32]) {
     assert_eq!(gradient.len(), csr.entries(), "there must be one gradient for each entry");
     assert_eq!(dy.features(), csr.rows(), "dy must have one feature for each row of the weight");
     assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
     assert_eq!(dy.positions(), x.positions(), "dy and x must have the same positions");
-    if x.positions() == 0 {
-        return gradient.fill(0.0);
+}
+
+/// A product of one structure or two that is ready to run.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    isa: Isa,
+    structures: [&'a Csr; 2],
+    /// How many of the structures there are.
+    count: usize,
+    dy: &'a Matrix,
+    x: &'a Matrix,
+}
+
+impl Product<'_> {
+    fn split(self, entries_before: &(impl Fn(usize) -> usize + Sync), gradients: [&mut [f32]; 2]) {
+        let [a, b] = self.structures;
+        let runs = a.blocks() * a.rows();
+        let cut = |gradients, from: usize, at: usize| {
+            let entries = |csr: &Csr| (csr.starts()[at] - csr.starts()[from]) as usize;
+            split_both(gradients, [entries(a), if self.count == 2 { entries(b) } else { 0 }])
+        };
+        let shares = rayon::current_num_threads();
+        for_each_share(0..runs, shares, entries_before, gradients, &cut, &|runs, gradients| {
+            let uses = entries_before(runs.end) - entries_before(runs.start);
+            let blocks = runs.start / a.rows()..runs.end.div_ceil(a.rows());
+            let columns = (blocks.len() * a.block().min(a.width())) as f64;
+            let walk = Walk::new(self.isa, a, uses as f64 / columns, self.x);
+            // Half the registers for dy, and as many or more for the sums.
+            let widest = (self.isa.panel() / 2).min(POSITIONS / self.isa.lanes());
+            let panels = Panels::new(self.isa, self.x.positions(), widest);
+            walk.run(panels, 0..panels.count, blocks, &mut Share { product: &self, runs, gradients });
+        });
     }
-    let starts = csr.starts();
-    for_each_share(starts, gradient, &|run| starts[run] as usize, &|runs, gradient| {
-        isa.run(Share { csr, dy, x, runs, gradient });
-    });
+}
+
+fn split_both([a, b]: [&mut [f32]; 2], at: [usize; 2]) -> ([&mut [f32]; 2], [&mut [f32]; 2]) {
+    let ((a_head, a_tail), (b_head, b_tail)) = (a.split_at_mut(at[0]), b.split_at_mut(at[1]));
+    ([a_head, b_head], [a_tail, b_tail])
 }
 
 /// Consecutive runs of entries, and their gradients.
 struct Share<'a> {
-    csr: &'a Csr,
-    dy: &'a Matrix,
-    x: &'a Matrix,
+    product: &'a Product<'a>,
     /// Run `b × rows + r` is row `r` in block `b`.
     runs: Range<usize>,
-    gradient: &'a mut [f32],
+    gradients: [&'a mut [f32]; 2],
 }
 
-impl Kernel for Share<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let (rows, runs) = (self.csr.rows(), self.runs.clone());
-        let within = |run: usize, block: usize| run.saturating_sub(block * rows).min(rows);
-        let rows = |block| within(runs.start, block)..within(runs.end, block);
-        walk(simd, self.csr, rows, self.x, &mut self);
+impl Visit for Share<'_> {
+    fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece) {
+        match self.product.structures[0].columns() {
+            Columns::U16(_) => self.sweep::<N, PACKED, u16>(isa, piece),
+            Columns::U32(_) => self.sweep::<N, PACKED, u32>(isa, piece),
+        }
     }
 }
 
-impl<S: Simd> Visit<S> for Share<'_> {
-    /// Half a panel of dy, and as many registers or more for the sums.
-    const WIDEST: usize = S::PANEL / 2;
+impl Share<'_> {
+    fn sweep<const N: usize, const PACKED: bool, C: Column>(&mut self, isa: Isa, piece: &Piece) {
+        let Product { structures, count, dy, .. } = *self.product;
+        let of_block = piece.block * structures[0].rows();
+        let within = |run: usize| run.saturating_sub(of_block).min(structures[0].rows());
+        let rows = within(self.runs.start)..within(self.runs.end);
+        let [in_a, in_b] = &mut self.gradients;
+        let mut number = 0;
+        let parts = [&mut **in_a, &mut **in_b].map(|gradient| {
+            let csr = structures[number];
+            number += 1;
+            Part {
+                strip: Strip::<C>::new(csr, piece.block, &rows),
+                first: csr.starts()[self.runs.start] as usize,
+                gradient,
+            }
+        });
+        let dy = &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()];
+        isa.run(Sweep::<N, PACKED, C> {
+            parts,
+            both: count == 2,
+            piece: *piece,
+            dy,
+            stride: self.product.dy.stride(),
+        });
+    }
+}
+
+/// One structure's runs in a piece, and the gradients of a share.
+struct Part<'a, C> {
+    strip: Strip<'a, C>,
+    /// The entry that the first gradient belongs to.
+    first: usize,
+    gradient: &'a mut [f32],
+}
+
+impl<C: Column> Part<'_, C> {
+    /// The columns of a row's entries, and their gradients.
+    ///
+    /// # Safety
+    /// The strip has more than `i` rows.
+    #[inline(always)]
+    unsafe fn run(&mut self, i: usize) -> (&[C], &mut [f32]) {
+        // SAFETY: as demanded.
+        let (start, columns) = unsafe { self.strip.run(i) };
+        (columns, &mut self.gradient[start - self.first..][..columns.len()])
+    }
+}
+
+/// The rows of a share in one piece of X.
+struct Sweep<'a, const N: usize, const PACKED: bool, C> {
+    parts: [Part<'a, C>; 2],
+    both: bool,
+    piece: Piece,
+    /// The rows of dy.
+    dy: &'a [f32],
+    stride: usize,
+}
+
+impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACKED, C> {
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn visit<const N: usize, C: Column>(&mut self, simd: S, strip: &Strip<'_, C>, piece: &Piece) {
-        let first = self.csr.starts()[self.runs.start] as usize;
-        let stride = self.dy.stride();
-        let dy = &self.dy.padded()[strip.rows.start * stride..strip.rows.end * stride];
-        assert!(piece.position + N * S::LANES <= stride);
-        for i in 0..strip.rows.len() {
-            // SAFETY: the strip has this row.
-            let (start, columns) = unsafe { strip.run(i) };
+    fn run<S: Simd>(self, simd: S) {
+        let Self { parts: [mut a, mut b], both, piece, dy, stride } = self;
+        let rows = a.strip.rows();
+        assert!(rows * stride <= dy.len());
+        for i in 0..rows {
             let dy = dy.as_ptr().wrapping_add(i * stride + piece.position);
-            let panel = Panel::<S, N> {
-                simd,
-                // SAFETY: N vectors from the position are in a row, as asserted. Gain: no bounds are checked for each
-                // short run.
-                dy: std::array::from_fn(|j| unsafe { simd.load(dy.add(j * S::LANES)) }),
-                piece: *piece,
-            };
-            let gradient = &mut self.gradient[start - first..][..columns.len()];
-            for (out, columns) in gradient.chunks_mut(GROUP).zip(columns.chunks(GROUP)) {
-                // Half a group at the end of a run saves more than choosing it costs.
-                // SAFETY: the walk vouches for these columns.
-                unsafe {
-                    if columns.len() > GROUP / 2 {
-                        panel.group::<GROUP, C>(columns, out);
-                    } else {
-                        panel.group::<{ GROUP / 2 }, C>(columns, out);
-                    }
+            // SAFETY: dy has this row and, as the walk vouches, N vectors from the piece's position. The strips have this
+            // row. Gain: no bounds are checked for each short run.
+            unsafe {
+                let dy = std::array::from_fn(|j| simd.load(dy.add(j * S::LANES)));
+                let panel = Panel::<S, N, PACKED> { simd, dy, piece };
+                let (columns, out) = a.run(i);
+                if both {
+                    panel.join((columns, out), b.run(i));
+                } else {
+                    panel.entries(columns, out);
                 }
             }
         }
@@ -92,13 +202,60 @@ impl<S: Simd> Visit<S> for Share<'_> {
 }
 
 /// A row of dy, as far as it meets a piece of X.
-struct Panel<S: Simd, const N: usize> {
+struct Panel<S: Simd, const N: usize, const PACKED: bool> {
     simd: S,
     dy: [S::Vector; N],
     piece: Piece,
 }
 
-impl<S: Simd, const N: usize> Panel<S, N> {
+impl<S: Simd, const N: usize, const PACKED: bool> Panel<S, N, PACKED> {
+    /// Adds the panel's share to the gradients of entries of A and then of others, in as few groups as hold them.
+    ///
+    /// # Safety
+    /// As [`group`](Self::group).
+    #[inline(always)]
+    unsafe fn join<C: Column>(&self, a: (&[C], &mut [f32]), b: (&[C], &mut [f32])) {
+        let whole = a.0.len() / GROUP * GROUP;
+        let ((columns, left), (out, left_out)) = (a.0.split_at(whole), a.1.split_at_mut(whole));
+        let taken = b.0.len().min((GROUP - left.len()) % GROUP);
+        let ((filling, rest), (filled, rest_out)) = (b.0.split_at(taken), b.1.split_at_mut(taken));
+        // SAFETY: the caller vouches for these columns.
+        unsafe {
+            self.entries(columns, out);
+            if filling.is_empty() {
+                self.entries(left, left_out);
+            } else {
+                let count = left.len() + taken;
+                let (mut both, mut sums) = ([left[0]; GROUP], [0.0; GROUP]);
+                let places = both.iter_mut().zip(&mut sums);
+                let entries = left.iter().zip(&*left_out).chain(filling.iter().zip(&*filled));
+                places.zip(entries).for_each(|((column, sum), entry)| (*column, *sum) = (*entry.0, *entry.1));
+                self.group::<GROUP, C>(&both[..count], &mut sums[..count]);
+                left_out.iter_mut().chain(filled).zip(sums).for_each(|(out, sum)| *out = sum);
+            }
+            self.entries(rest, rest_out);
+        }
+    }
+
+    /// Adds the panel's share to the gradients `out` of the entries in `columns`.
+    ///
+    /// # Safety
+    /// As [`group`](Self::group).
+    #[inline(always)]
+    unsafe fn entries<C: Column>(&self, columns: &[C], out: &mut [f32]) {
+        for (out, columns) in out.chunks_mut(GROUP).zip(columns.chunks(GROUP)) {
+            // Half a group at the end of a run saves more than choosing it costs.
+            // SAFETY: the caller vouches for these columns.
+            unsafe {
+                if columns.len() > GROUP / 2 {
+                    self.group::<GROUP, C>(columns, out);
+                } else {
+                    self.group::<{ GROUP / 2 }, C>(columns, out);
+                }
+            }
+        }
+    }
+
     /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
     /// is the first.
     ///
@@ -112,7 +269,7 @@ impl<S: Simd, const N: usize> Panel<S, N> {
         for (i, sum) in sums.iter_mut().enumerate().take(SIZE) {
             // A group that is not full repeats its last entry, whose panel is in the cache: one loop without branches.
             // SAFETY: in range. Gain: no check for each of a handful of multiply-adds.
-            let x = self.piece.column(unsafe { *columns.get_unchecked(i.min(last)) });
+            let x = self.piece.column::<S, N, PACKED>(unsafe { *columns.get_unchecked(i.min(last)) }.index());
             for (j, &dy) in self.dy.iter().enumerate() {
                 // SAFETY: the caller vouches for the column's N vectors.
                 *sum = simd.mul_add(dy, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
@@ -135,9 +292,22 @@ mod tests {
         let want = naive::sddmm(csr, &dy, &x);
         let sizes = naive::sddmm(csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
         let mut gradient = random.values(csr.entries());
+        let other = random.csr(csr.rows(), csr.width(), 0.12);
+        let mut others = random.values(other.entries());
         for isa in Isa::available() {
             sddmm(isa, csr, &dy, &x, &mut gradient);
             assert_close(&gradient, &want, &sizes, positions);
+            // Two at once: the same bits, in whatever groups their entries come.
+            let alone = gradient.clone();
+            let others_alone = {
+                sddmm(isa, &other, &dy, &x, &mut others);
+                others.clone()
+            };
+            gradient.fill(f32::NAN);
+            sddmm_pair(isa, [csr, &other], &dy, &x, [&mut gradient, &mut others]);
+            assert_eq!((&gradient, &others), (&alone, &others_alone));
+            sddmm_pair(isa, [&other, csr], &dy, &x, [&mut others, &mut gradient]);
+            assert_eq!((&gradient, &others), (&alone, &others_alone));
         }
     }
 
@@ -164,10 +334,13 @@ mod tests {
         for (rows, width, positions) in [(2, 300, 100), (700, 600, 100)] {
             let csr = random.csr(rows, width, 0.05);
             let (dy, x) = (random.matrix(rows, positions), random.matrix(width, positions));
+            let other = random.csr(rows, width, 0.06);
             assert_same_on_any_threads(|isa| {
                 let mut gradient = vec![0.0; csr.entries()];
                 sddmm(isa, &csr, &dy, &x, &mut gradient);
-                gradient
+                let mut others = vec![0.0; other.entries()];
+                sddmm_pair(isa, [&csr, &other], &dy, &x, [&mut gradient, &mut others]);
+                [gradient, others].concat()
             });
         }
     }

@@ -2,51 +2,37 @@
 
 use std::ops::Range;
 
-/// Calls `body(rows, part)` for consecutive ranges of the rows, or runs, that `offsets` describes, in parallel on the
-/// current rayon pool, each range holding about the same number of entries; `part` is the piece of `out` between
-/// `start(rows.start)` and `start(rows.end)`.
+/// Calls `body(range, part)` for consecutive ranges of `runs` (rows, or runs of entries), in parallel on the current rayon
+/// pool, each of about the same weight; `weight(run)` is the weight of the runs before `run`, such as their entries.
+/// `part` is what `cut` leaves of `out`: `cut(out, from, at)` splits what belongs to the runs from `from` on at run `at`.
 ///
 /// Joins are nested, never spawned: a task lives on the stack and nothing is allocated.
-///
-/// # Panics
-/// If `start` does not ascend from 0 to `out.len()`.
-pub(crate) fn for_each_share<T: Send>(
-    offsets: &[u32],
-    out: &mut [T],
-    start: &(impl Fn(usize) -> usize + Sync),
-    body: &(impl Fn(Range<usize>, &mut [T]) + Sync),
-) {
-    let rows = 0..offsets.len() - 1;
-    assert_eq!(start(rows.end), out.len(), "output does not fit the structure");
-    split(offsets, rows, rayon::current_num_threads(), out, start, body);
-}
-
-fn split<T: Send>(
-    offsets: &[u32],
-    rows: Range<usize>,
+pub(crate) fn for_each_share<O: Send>(
+    runs: Range<usize>,
     shares: usize,
-    out: &mut [T],
-    start: &(impl Fn(usize) -> usize + Sync),
-    body: &(impl Fn(Range<usize>, &mut [T]) + Sync),
+    weight: &(impl Fn(usize) -> usize + Sync),
+    out: O,
+    cut: &(impl Fn(O, usize, usize) -> (O, O) + Sync),
+    body: &(impl Fn(Range<usize>, O) + Sync),
 ) {
-    if shares <= 1 || rows.len() <= 1 {
-        return body(rows, out);
+    if shares <= 1 || runs.len() <= 1 {
+        return body(runs, out);
     }
     let left = shares / 2;
-    let middle = row_at_share(offsets, &rows, left, shares);
-    let (head, tail) = out.split_at_mut(start(middle) - start(rows.start));
+    let middle = run_at_share(weight, &runs, left, shares);
+    let (head, tail) = cut(out, runs.start, middle);
     rayon::join(
-        || split(offsets, rows.start..middle, left, head, start, body),
-        || split(offsets, middle..rows.end, shares - left, tail, start, body),
+        || for_each_share(runs.start..middle, left, weight, head, cut, body),
+        || for_each_share(middle..runs.end, shares - left, weight, tail, cut, body),
     );
 }
 
-/// The row at which `part` of `whole` shares of the entries of `rows` are reached; a row counts as one entry more,
-/// so that empty rows are spread too.
-fn row_at_share(offsets: &[u32], rows: &Range<usize>, part: usize, whole: usize) -> usize {
-    let weight = |row: usize| (offsets[row] - offsets[rows.start]) as usize + (row - rows.start);
-    let target = (weight(rows.end) as u128 * part as u128 / whole as u128) as usize;
-    let (mut low, mut high) = (rows.start, rows.end);
+/// The run at which `part` of `whole` shares of the weight of `runs` are reached; a run counts as one more, so that
+/// empty ones are spread too.
+fn run_at_share(weight: &impl Fn(usize) -> usize, runs: &Range<usize>, part: usize, whole: usize) -> usize {
+    let weight = |run: usize| weight(run) - weight(runs.start) + (run - runs.start);
+    let target = (weight(runs.end) as u128 * part as u128 / whole as u128) as usize;
+    let (mut low, mut high) = (runs.start, runs.end);
     while low < high {
         let middle = low + (high - low) / 2;
         if weight(middle) < target { low = middle + 1 } else { high = middle }
@@ -72,8 +58,10 @@ mod tests {
             let mut visits = vec![0u8; sizes.len()];
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                for_each_share(&offsets, &mut visits, &|row| row, &|rows, part| {
-                    assert_eq!(rows.len(), part.len());
+                let cut = |part, from: usize, at: usize| <[u8]>::split_at_mut(part, at - from);
+                let weight = |run: usize| offsets[run] as usize;
+                for_each_share(0..sizes.len(), threads, &weight, &mut visits[..], &cut, &|runs, part| {
+                    assert_eq!(runs.len(), part.len());
                     part.iter_mut().for_each(|visit| *visit += 1);
                 });
             });
@@ -83,9 +71,9 @@ mod tests {
 
     #[test]
     fn shares_hold_equal_entries() {
-        let offsets: Vec<u32> = (0..=1000).map(|row| row * row / 100).collect();
-        let middle = row_at_share(&offsets, &(0..1000), 1, 2);
-        let half = offsets[middle] as f64 / *offsets.last().unwrap() as f64;
+        let weight = |run: usize| run * run / 100;
+        let middle = run_at_share(&weight, &(0..1000), 1, 2);
+        let half = weight(middle) as f64 / weight(1000) as f64;
         assert!((half - 0.5).abs() < 0.02, "{half}");
     }
 }

@@ -65,7 +65,15 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
                 for isa in Isa::available() {
                     let sparse = allocated(|| {
                         spmm(isa, &csr, &values, &x, Epilogue::BiasRelu(&bias), &mut y);
-                        spmm_transposed(isa, &transposed, &values, &dy, &mut gathered, &mut dx);
+                        spmm_transposed(
+                            isa,
+                            &transposed,
+                            &values,
+                            &dy,
+                            Epilogue::None,
+                            &mut gathered,
+                            &mut dx,
+                        );
                         sddmm(isa, &csr, &dy, &x, &mut gradient);
                     });
                     assert_eq!(sparse, (0, 0), "{isa:?}, {threads} threads, {positions} positions");

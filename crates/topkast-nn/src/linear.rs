@@ -128,7 +128,7 @@ impl SparseLinear {
         let pattern = self.weight.pattern().clone();
         if let Some(dx) = dx {
             let values = self.weight.active_values();
-            spmm_transposed(isa, pattern.transposed(), values, dy, &mut self.gathered, dx);
+            spmm_transposed(isa, pattern.transposed(), values, dy, Epilogue::None, &mut self.gathered, dx);
         }
         row_sums(isa, dy, &mut self.bias.gradient);
         let (active, rest) = self.weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());

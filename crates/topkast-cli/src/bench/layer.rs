@@ -128,7 +128,8 @@ impl Layer {
         let Self { isa, x, dy, y, dx, gathered, .. } = self;
         let forward = timed(|| spmm(*isa, pattern.active(), weight.active_values(), x, Epilogue::None, y));
         let input = timed(|| {
-            spmm_transposed(*isa, pattern.transposed(), weight.active_values(), dy, gathered, dx);
+            let (values, none) = (weight.active_values(), Epilogue::None);
+            spmm_transposed(*isa, pattern.transposed(), values, dy, none, gathered, dx);
         });
         let (active, explore) = weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
         let weights = timed(|| {

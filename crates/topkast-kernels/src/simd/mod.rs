@@ -42,6 +42,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is valid for writing `LANES` floats; no alignment is needed.
     unsafe fn store(self, to: *mut f32, v: Self::Vector);
+    /// Fetches the cache line at `from`, if there is one, ahead of its use.
+    fn prefetch(self, from: *const f32);
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a − b`.

@@ -1,0 +1,125 @@
+//! What the last store of a sparse product does besides storing, which saves passes over the matrix.
+
+use crate::Matrix;
+use crate::activation::{gelu_slope, gelu_vector};
+use crate::simd::Simd;
+
+/// What happens to each output of a product `W·x` in the store that completes it.
+#[derive(Debug)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// The row's bias is added; one number for each row of the weight.
+    Bias(&'a [f32]),
+    /// The row's bias is added, then negative sums become zero; NaN stays.
+    BiasRelu(&'a [f32]),
+    /// The row's bias is added; `pre` takes the sum, and the output is its [`gelu`](crate::gelu).
+    BiasGelu {
+        /// One number for each row of the weight.
+        bias: &'a [f32],
+        /// Takes the shape of the output and is overwritten.
+        pre: &'a mut Matrix,
+    },
+    /// For a gradient with respect to the output `y` of a ReLU: makes it the one with respect to its input, as
+    /// [`relu_gradient`](crate::relu_gradient) does.
+    ReluGradient(&'a Matrix),
+    /// For a gradient with respect to a GELU's output: makes it the one with respect to its input `pre`, as
+    /// [`gelu_gradient`](crate::gelu_gradient) does.
+    GeluGradient(&'a Matrix),
+}
+
+impl Epilogue<'_> {
+    /// Gives a second output its shape, checks those of the inputs, and makes it what threads can share.
+    ///
+    /// # Panics
+    /// If a bias has not one number for each row, or a matrix not the shape `[rows × positions]`.
+    pub(crate) fn finish(self, rows: usize, positions: usize) -> Finish {
+        let check = |matrix: &Matrix| {
+            assert_eq!(
+                (matrix.features(), matrix.positions()),
+                (rows, positions),
+                "the shapes must be the same"
+            );
+            matrix.padded().as_ptr()
+        };
+        let with_bias = |bias: &[f32], then| {
+            assert_eq!(bias.len(), rows, "there must be one bias for each row of the weight");
+            Finish { bias: Some(bias.as_ptr()), then }
+        };
+        let without = |then| Finish { bias: None, then };
+        match self {
+            Self::None => without(Then::Store),
+            Self::Bias(bias) => with_bias(bias, Then::Store),
+            Self::BiasRelu(bias) => with_bias(bias, Then::Relu),
+            Self::BiasGelu { bias, pre } => {
+                pre.ensure(rows, positions);
+                with_bias(bias, Then::Gelu(pre.padded_mut().as_mut_ptr()))
+            }
+            Self::ReluGradient(y) => without(Then::ReluGradient(check(y))),
+            Self::GeluGradient(pre) => without(Then::GeluGradient(check(pre))),
+        }
+    }
+}
+
+/// An [`Epilogue`] whose shapes are checked, by pointers, as the threads of a product write to disjoint parts of `pre`.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish {
+    bias: Option<*const f32>,
+    then: Then,
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    Store,
+    Relu,
+    Gelu(*mut f32),
+    ReluGradient(*const f32),
+    GeluGradient(*const f32),
+}
+
+impl Finish {
+    /// The output for `sum`, a vector at `offset` in the padded matrix, in row `row`. Lanes after the first `kept` are
+    /// padding and become zero: a bias, or an infinite value, must not get there.
+    ///
+    /// # Safety
+    /// What the epilogue refers to is still borrowed; the row is one of its rows and the vector within its matrices; no
+    /// other thread works on the same vector.
+    #[inline(always)]
+    pub(crate) unsafe fn apply<S: Simd>(
+        self,
+        simd: S,
+        row: usize,
+        offset: usize,
+        kept: usize,
+        sum: S::Vector,
+    ) -> S::Vector {
+        let zero = simd.splat(0.0);
+        // SAFETY: the caller vouches for the row and the vector. Gain: no bounds are checked for each short run.
+        unsafe {
+            let sum = match self.bias {
+                Some(bias) => simd.add(sum, simd.splat(*bias.add(row))),
+                None => sum,
+            };
+            let sum = if kept < S::LANES { simd.keep_first(sum, kept) } else { sum };
+            match self.then {
+                Then::Store => sum,
+                // In this order, for `max` gives its second argument if one is NaN.
+                Then::Relu => simd.max(zero, sum),
+                Then::Gelu(pre) => {
+                    simd.store(pre.add(offset), sum);
+                    gelu_vector(simd, sum)
+                }
+                Then::ReluGradient(y) => {
+                    simd.mul(sum, simd.select_greater(simd.load(y.add(offset)), zero, simd.splat(1.0), zero))
+                }
+                Then::GeluGradient(pre) => simd.mul(sum, gelu_slope(simd, simd.load(pre.add(offset)))),
+            }
+        }
+    }
+}
+
+// SAFETY: the pointers are to borrowed slices and matrices; what is written through `Then::Gelu` is disjoint among threads,
+// as `apply` demands. Gain: the panels of one row go to different threads, which no safe split of the matrix allows.
+unsafe impl Send for Finish {}
+// SAFETY: as above.
+unsafe impl Sync for Finish {}
