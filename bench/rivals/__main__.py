@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import machine
 from .cases import Case, layer_cases, step_cases
-from .contestants import LAYER_PATHS, STEP_PATHS, Worker, variants
+from .contestants import LAYER_PATHS, STEP_PATHS, Contestant, Worker, variants
 from .measure import Cell, measure
 from .record import Record, page, raw
 from .topkast import Topkast
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=["layer", "step"], help="measure layers or whole steps only")
     parser.add_argument("--threads", default="1,2", help="thread counts, one after the other (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="turns of each contestant in each case (default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.2, help="least time of a rival's turn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="least time of a rival's turn (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"a few cases, {QUICK_ROUNDS} rounds: does it work at all?")
     parser.add_argument("--out", type=Path, help="folder of the record (default: docs/benchmarks, with --quick target)")
     parser.add_argument("--topkast", required=True, help=argparse.SUPPRESS)
@@ -43,12 +43,14 @@ def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machi
     cases: list[Case] = [*(layer_cases(options.quick) if kind == "layer" else step_cases(options.quick))]
     ours = Topkast(options.topkast, threads)
     paths = LAYER_PATHS if kind == "layer" else STEP_PATHS
-    contestants = [ours, *(Worker(variant, threads, options.seconds) for variant in variants(paths, threads))]
+    contestants: list[Contestant] = [ours, *(Worker(variant, threads, options.seconds) for variant in variants(paths, threads))]
     cells = []
     try:
         for number, case in enumerate(cases, 1):
             progress(f"{kind} {number}/{len(cases)}, {threads} thread(s): {case.name}, {case.sparsity}", start)
             cells.append(measure(contestants, case, threads, rounds))
+            for who, why in cells[-1].failures.items():
+                progress(f"not timed: {', '.join(who)}: {why}", start)
     finally:
         for contestant in contestants:
             contestant.close()

@@ -49,7 +49,7 @@ class Contestant(Protocol):
 
 LAYER_PATHS = {
     "PyTorch dense": ["dense-autograd", "dense-products"],
-    "PyTorch CSR": ["csr-products", "csr-autograd"],
+    "PyTorch CSR": ["csr-mkl", "csr-reduce", "csr-autograd"],
     "sparselab": ["sparselab"],
     "SparseProp": ["sparseprop"],
 }

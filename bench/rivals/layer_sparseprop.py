@@ -30,9 +30,7 @@ class SparseProp:
 
     def _backward(self) -> None:
         self.dx.fill(0)
-        backend.sparse_linear_vectorized_backward(
-            self.x, self.starts, self.columns, self.values, self.dy, self.dx, self.dw
-        )
+        backend.sparse_linear_vectorized_backward(self.x, self.starts, self.columns, self.values, self.dy, self.dx, self.dw)
 
     def results(self) -> Results:
         return Results(self.y, self.dx, self.dw)

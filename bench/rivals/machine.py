@@ -8,7 +8,10 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU_FIELDS = ("Model name", "CPU family", "Model", "CPU(s)", "Thread(s) per core", "L1d cache", "L2 cache", "L3 cache", "Hypervisor vendor")
+CPU_FIELDS = (
+    *("Model name", "CPU family", "Model", "CPU(s)", "Thread(s) per core"),
+    *("L1d cache", "L2 cache", "L3 cache", "Hypervisor vendor"),
+)
 VECTOR_FLAGS = ("fma", "avx2", "avx512f", "avx512bw", "avx512_bf16", "avx512_vnni", "amx_tile")
 PACKAGES = ("torch", "sparselab", "sparseprop", "numpy", "scipy")
 

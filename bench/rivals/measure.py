@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .cases import Case
 from .contestants import Contestant, Failed
 from .timing import Parts
+
+Turn = TypeVar("Turn")
 
 Key = tuple[str, str]
 """A rival's name and the variant it was called in."""
@@ -48,12 +50,10 @@ def measure(contestants: Sequence[Contestant], case: Case, threads: int, rounds:
             except Failed as why:
                 cell.failures[contestant.key] = str(why)
                 cell.series.pop(contestant.key, None)
-    for key, why in cell.failures.items():
-        print(f"  {': '.join(key)}: {why}", file=sys.stderr)
     return cell
 
 
-def rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:
-    """Round `number` starts with another contestant, so that nobody always follows the same one."""
-    start = number % len(contestants) if contestants else 0
+def rotated(contestants: Sequence[Turn], number: int) -> list[Turn]:
+    """Round `number` starts with another contestant, so that all are first equally often."""
+    start = number % len(contestants)
     return [*contestants[start:], *contestants[:start]]

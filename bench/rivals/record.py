@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .cases import LayerCase, to_json
 from .measure import Cell
@@ -39,9 +40,7 @@ def raw(record: Record) -> dict:
                 "times_ms": [
                     {"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()
                 ],
-                "failures": [
-                    {"rival": name, "variant": label, "why": why} for (name, label), why in cell.failures.items()
-                ],
+                "failures": [{"rival": name, "variant": label, "why": why} for (name, label), why in cell.failures.items()],
             }
             for cell in record.cells
         ],
@@ -55,7 +54,7 @@ def page(record: Record) -> str:
         f"```sh\n{record.command}\n```",
         "What was run and how each rival is called: [bench/README.md](../../bench/README.md). Medians of "
         f"{record.rounds} turns in milliseconds, quartiles in brackets, for each rival the best of its variants. "
-        "A rival that knows no backward set runs with the forward set for both.",
+        "The rivals know no backward set: theirs is the forward set, so only rows with equal sparsities are the same work.",
         table(["", ""], [[name, value] for name, value in record.machine.items()]),
     ]
     layers = [cell for cell in record.cells if isinstance(cell.case, LayerCase)]
@@ -79,7 +78,7 @@ def sections(cells: list[Cell]) -> list[str]:
             f"### {threads} thread{'s' if threads > 1 else ''}",
             by_case(some, everyone, lambda cell, name: time_text(best(cell, name))),
             "How many times as fast as them Topkast is:",
-            by_case(some, [*rivals, BEST_RIVAL], lambda cell, name: ratio_text(against(cell, name, rivals))),
+            by_case(some, [*rivals, BEST_RIVAL], partial(ratio_cell, rivals)),
             *summary(some, rivals),
         ]
         if isinstance(some[0].case, LayerCase):
@@ -124,7 +123,8 @@ def time_text(one: Best | None) -> str:
     return f"{ms(one.total.median)} ({ms(one.total.low)}–{ms(one.total.high)})" if one else NONE
 
 
-def ratio_text(value: float | None) -> str:
+def ratio_cell(rivals: list[str], cell: Cell, name: str) -> str:
+    value = against(cell, name, rivals)
     return f"{value:.2f}×" if value is not None else NONE
 
 

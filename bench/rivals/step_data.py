@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,10 @@ def make(case: StepCase) -> StepData:
     else:
         x = rng.standard_normal((SAMPLES, inputs), dtype=np.float32)
         classes = rng.integers(0, outputs, SAMPLES)
-    scales = [np.float32(np.sqrt(2 / fan_in)) for fan_in in case.widths[:-1]]
-    shapes = zip(case.widths[1:], case.widths[:-1])
-    weights = [rng.standard_normal(shape, dtype=np.float32) * scale for shape, scale in zip(shapes, scales)]
+    weights = [
+        rng.standard_normal((fan_out, fan_in), dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
+        for fan_in, fan_out in pairwise(case.widths)
+    ]
     return StepData(case.batch, x, classes.astype(np.int64), weights)
 
 

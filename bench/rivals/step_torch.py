@@ -34,9 +34,7 @@ class TrainingStep:
             layers += [linear, nn.ReLU()]
         model = nn.Sequential(*layers[:-1])
         criterion = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, foreach=foreach, fused=fused
-        )
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, foreach=foreach, fused=fused)
 
         def loss(x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
             return criterion(model(x), classes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
 import os
 import sys
@@ -25,12 +26,12 @@ class Subject(Protocol):
     def step(self) -> Parts: ...
 
 
-def layer(module: str, name: str) -> Callable[[dict], Subject]:
+def layer(module: str, name: str, **options: bool) -> Callable[[dict], Subject]:
     """Makes this class on the layer of a request and checks what it computes; imports it only then."""
 
     def make(fields: dict) -> Subject:
         data = layer_data.make(cases.layer_from_json(fields))
-        subject = imported(module, name)(data)
+        subject = imported(module, name)(data, **options)
         subject.step()
         layer_data.check(data, subject.results())
         return subject
@@ -51,15 +52,14 @@ def step(**options: bool) -> Callable[[dict], Subject]:
 
 
 def imported(module: str, name: str):
-    import importlib
-
     return getattr(importlib.import_module(f".{module}", __package__), name)
 
 
 PATHS: dict[str, Callable[[dict], Subject]] = {
     "dense-autograd": layer("layer_torch", "DenseAutograd"),
     "dense-products": layer("layer_torch", "DenseProducts"),
-    "csr-products": layer("layer_torch", "CsrProducts"),
+    "csr-mkl": layer("layer_torch", "CsrProducts", reduce=False),
+    "csr-reduce": layer("layer_torch", "CsrProducts", reduce=True),
     "csr-autograd": layer("layer_torch", "CsrAutograd"),
     "sparselab": layer("layer_sparselab", "Sparselab"),
     "sparseprop": layer("layer_sparseprop", "SparseProp"),
@@ -76,7 +76,7 @@ def run(subject: Subject, seconds: float, at_least: int) -> list[Parts]:
     subject.step()
     gc.disable()
     end = time.perf_counter() + seconds
-    times = []
+    times: list[Parts] = []
     while len(times) < at_least or time.perf_counter() < end:
         times.append(subject.step())
     gc.enable()
