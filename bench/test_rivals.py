@@ -106,7 +106,7 @@ class Topkast(unittest.TestCase):
         self.assertEqual(
             " ".join(topkast.command("topkast", case, 2)),
             "topkast bench step --inputs 784 --hidden 1024,512 --outputs 10 --batch 128 "
-            "--forward 0.9 --backward 0.8 --threads 2 --json",
+            "--rounds 1 --forward 0.9 --backward 0.8 --threads 2 --json",
         )
         times = topkast.parse({"step_ms": 2.0, "dense_step_ms": 8.0}, case)
         self.assertEqual([sum(parts.values()) for parts in times.values()], [2.0, 8.0])

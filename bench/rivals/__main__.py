@@ -49,14 +49,15 @@ def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machi
         for number, case in enumerate(cases, 1):
             progress(f"{kind} {number}/{len(cases)}, {threads} thread(s): {case.name}, {case.sparsity}", start)
             cells.append(measure(contestants, case, threads, rounds))
+            cells[-1].report = ours.report
             for who, why in cells[-1].failures.items():
                 progress(f"not timed: {', '.join(who)}: {why}", start)
     finally:
         for contestant in contestants:
             contestant.close()
-    if "fma_peak_gflops" in ours.report:
-        facts = f"{ours.report['isa']}, FMA peak {ours.report['fma_peak_gflops']:.0f} GFLOP/s"
-        machine_facts["Topkast's kernels"] = facts
+    peaks = [cell.report["fma_peak_gflops"] for cell in cells if "fma_peak_gflops" in cell.report]
+    if peaks:
+        machine_facts[f"FMA peak, {threads} thread(s)"] = f"{max(peaks):.0f} GFLOP/s, {cells[0].report['isa']}"
     return cells
 
 

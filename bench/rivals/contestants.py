@@ -114,7 +114,7 @@ class Worker:
             self.process = None
             self.prepared = None
 
-    def _ask(self, request: dict, limit: float = 300) -> dict:
+    def _ask(self, request: dict, limit: float = 600) -> dict:
         if not self.process:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

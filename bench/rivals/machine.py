@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -39,6 +40,7 @@ def describe(topkast: str) -> dict[str, str]:
     return {
         **processor(printed("lscpu")),
         "Kernel": platform.release(),
+        "Load before the run": f"{os.getloadavg()[0]:.2f}",
         "Topkast": f"{printed(topkast, '--version')}, commit {printed('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
         "Rust": printed("rustc", "--version"),
         "C++ compiler": printed("c++", "--version").partition("\n")[0],

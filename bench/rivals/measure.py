@@ -25,6 +25,8 @@ class Cell:
     case: Case
     series: dict[Key, list[Parts]] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
+    """All that `topkast bench` printed in its last turn."""
 
 
 SETTLE_SECONDS = 0.02

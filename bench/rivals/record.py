@@ -37,6 +37,7 @@ def raw(record: Record) -> dict:
                 "kind": "layer" if isinstance(cell.case, LayerCase) else "step",
                 "threads": cell.threads,
                 "case": to_json(cell.case),
+                "topkast_report": cell.report,
                 "times_ms": [
                     {"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()
                 ],
