@@ -133,6 +133,11 @@ class Writing(unittest.TestCase):
         self.assertIn("| 8×4, batch 2 | 90/80 | 0.50 + 1.50 | 1.50 + 4.50 | – |", text)
         self.assertIn("- broken, only, 8×4, batch 2, 90/80, 1 thread(s): not supported", text)
 
+    def test_one_rival_needs_no_best_of_them(self) -> None:
+        text = record.page(record.Record("2026-01-01", "bench/run", 1, {}, [cell(Topkast__topkast=[2.0], other__a=[6.0])]))
+        self.assertNotIn(f"{record.BEST_RIVAL} |", text)
+        self.assertIn("geometric mean 3.00×", text)
+
     def test_raw_times_keep_every_turn(self) -> None:
         made = record.raw(record.Record("2026-01-01", "bench/run", 2, {}, [cell(we__us=[4.0, 8.0])]))
         self.assertEqual(

@@ -19,6 +19,7 @@ from .record import Record, page, raw
 from .topkast import Topkast
 
 QUICK_ROUNDS = 3
+BUSY_LOAD = 0.3
 
 
 def arguments() -> argparse.Namespace:
@@ -64,6 +65,9 @@ def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machi
 def main() -> None:
     options = arguments()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else 7)
+    if os.getloadavg()[0] > BUSY_LOAD:
+        warning = "this machine is busy: what takes longer suffers more from that, so ratios will be too good"
+        print(f"warning: {warning}", file=sys.stderr)
     facts = machine.describe(options.topkast)
     cells = []
     for kind in [options.only] if options.only else ["layer", "step"]:

@@ -79,7 +79,7 @@ def sections(cells: list[Cell]) -> list[str]:
             f"### {threads} thread{'s' if threads > 1 else ''}",
             by_case(some, everyone, lambda cell, name: time_text(best(cell, name))),
             "How many times as fast as them Topkast is:",
-            by_case(some, [*rivals, BEST_RIVAL], partial(ratio_cell, rivals)),
+            by_case(some, [*rivals, BEST_RIVAL] if len(rivals) > 1 else rivals, partial(ratio_cell, rivals)),
             *summary(some, rivals),
         ]
         if isinstance(some[0].case, LayerCase):
