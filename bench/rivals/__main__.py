@@ -56,9 +56,10 @@ def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machi
     finally:
         for contestant in contestants:
             contestant.close()
-    peaks = [cell.report["fma_peak_gflops"] for cell in cells if "fma_peak_gflops" in cell.report]
+    peaks = [(cell.report["fma_peak_gflops"], cell.report["isa"]) for cell in cells if "fma_peak_gflops" in cell.report]
     if peaks:
-        machine_facts[f"FMA peak, {threads} thread(s)"] = f"{max(peaks):.0f} GFLOP/s, {cells[0].report['isa']}"
+        peak, isa = max(peaks)
+        machine_facts[f"FMA peak, {threads} thread(s)"] = f"{peak:.0f} GFLOP/s, {isa}"
     return cells
 
 
@@ -68,17 +69,17 @@ def main() -> None:
     if os.getloadavg()[0] > BUSY_LOAD:
         warning = "this machine is busy: what takes longer suffers more from that, so ratios will be too good"
         print(f"warning: {warning}", file=sys.stderr)
-    facts = machine.describe(options.topkast)
-    cells = []
+    folder = options.out or machine.ROOT / ("target" if options.quick else "docs/benchmarks")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["bench/run", *without_topkast(sys.argv[1:])])
+    record = Record(date.today().isoformat(), command, rounds, machine.describe(options.topkast), [])
+    path = folder / f"{record.date}-rivals"
     for kind in [options.only] if options.only else ["layer", "step"]:
         for threads in map(int, options.threads.split(",")):
-            cells += run(options, kind, threads, rounds, facts)
-    command = shlex.join(["bench/run", *without_topkast(sys.argv[1:])])
-    record = Record(date.today().isoformat(), command, rounds, facts, cells)
-    folder = options.out or machine.ROOT / ("target" if options.quick else "docs/benchmarks")
-    path = folder / f"{record.date}-rivals"
-    path.with_suffix(".json").write_text(json.dumps(raw(record), indent=1, ensure_ascii=False) + os.linesep)
-    path.with_suffix(".md").write_text(page(record))
+            record.cells += run(options, kind, threads, rounds, record.machine)
+            # After each part, so that an hour's work is not lost with the next.
+            path.with_suffix(".json").write_text(json.dumps(raw(record), indent=1, ensure_ascii=False) + "\n")
+            path.with_suffix(".md").write_text(page(record))
     print(path.with_suffix(".md"))
 
 
