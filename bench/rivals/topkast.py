@@ -1,0 +1,60 @@
+"""Topkast as a contestant: one run of `topkast bench` a turn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from .cases import Case, LayerCase
+from .contestants import Failed
+from .timing import Parts
+
+NAME = "Topkast"
+DENSE = "Topkast, its dense path"
+LAYER_PARTS = ("forward", "input_gradient", "weight_gradient")
+
+
+def command(binary: str, case: Case, threads: int) -> list[str]:
+    """What a turn runs. Rounds within a run of `bench step` are ours to make: one goes from one refresh to the next."""
+    sparsity = ["--forward", str(case.forward), "--backward", str(case.backward), "--threads", str(threads), "--json"]
+    if isinstance(case, LayerCase):
+        shape = ["--rows", str(case.rows), "--cols", str(case.cols), "--positions", str(case.positions)]
+        return [binary, "bench", "layer", *shape, *sparsity]
+    inputs, *hidden, outputs = case.widths
+    network = ["--inputs", str(inputs), "--hidden", ",".join(map(str, hidden)), "--outputs", str(outputs)]
+    return [binary, "bench", "step", *network, "--batch", str(case.batch), "--rounds", "1", *sparsity]
+
+
+def parse(report: dict, case: Case) -> dict[tuple[str, str], Parts]:
+    """The times in what `topkast bench` printed, sparse and dense."""
+    parts = LAYER_PARTS if isinstance(case, LayerCase) else ("step",)
+    try:
+        return {
+            (NAME, "topkast"): {part: float(report[f"{part}_ms"]) for part in parts},
+            (DENSE, "topkast"): {part: float(report[f"dense_{part}_ms"]) for part in parts},
+        }
+    except KeyError as missing:
+        raise Failed(f"`topkast bench` printed no {missing}") from None
+
+
+class Topkast:
+    """Keeps the case's last report for the record: it says more than the times."""
+
+    key = (NAME, "topkast")
+
+    def __init__(self, binary: str, threads: int) -> None:
+        self.binary, self.threads = binary, threads
+        self.report: dict = {}
+
+    def prepare(self, case: Case) -> None:
+        self.case, self.report = case, {}
+
+    def visit(self) -> dict[tuple[str, str], Parts]:
+        run = subprocess.run(command(self.binary, self.case, self.threads), capture_output=True, text=True)
+        if run.returncode:
+            raise Failed((run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[0])
+        self.report = json.loads(run.stdout)
+        return parse(self.report, self.case)
+
+    def close(self) -> None:
+        """Nothing stays open between turns."""
