@@ -138,6 +138,53 @@ fn bench_layer_reports_every_time() {
 }
 
 #[test]
+fn bench_step_reports_every_time() {
+    let place = Workplace::new();
+    // The second hidden layer has units without any active input.
+    let sizes =
+        "--inputs 30 --hidden 40,9,50 --outputs 3 --batch 17 --forward 0.8 --backward 0.6 --threads 1";
+    let report = &json_lines(&succeeds(
+        place.topkast(&format!("bench step {sizes} --refresh-every 4 --rounds 2 --json")),
+    ))[0];
+    has_fields(report, "isa threads inputs hidden outputs batch forward backward refresh_every");
+    for name in
+        "step_ms dense_step_ms load_ms refresh_ms training_bytes dense_training_bytes reservoir_bytes \
+                 fma_peak_gflops bandwidth_gbs l2_bandwidth_gbs"
+            .split_whitespace()
+    {
+        assert!(report[name].as_f64().is_some_and(|number| number > 0.0), "{name} in {report}");
+    }
+    assert_eq!((&report["steps"], &report["dense_steps"]), (&20.into(), &20.into()));
+    for side in ["", "dense_"] {
+        let spread: [f64; 2] =
+            serde_json::from_value(report[format!("{side}step_ms_spread")].clone()).unwrap();
+        let median = report[format!("{side}step_ms")].as_f64().unwrap();
+        assert!(spread[0] <= median && median <= spread[1], "{report}");
+        let phases = &report[format!("{side}phases_ms")];
+        has_fields(phases, "load forward loss input_gradient weight_gradient update refresh");
+        assert_eq!(phases["refresh"].as_f64().unwrap() > 0.0, side.is_empty());
+    }
+    let table = succeeds(place.topkast(&format!("bench step {sizes} --refresh-every 1 --rounds 1")));
+    assert!(table.contains("30-40-9-50-3, batch 17") && table.contains("a refresh takes"), "{table}");
+}
+
+#[test]
+fn bench_step_refuses_what_it_cannot_time() {
+    let place = Workplace::new();
+    for (arguments, expected) in [
+        ("--forward 0.8 --backward 0.9", "must not exceed"),
+        ("--hidden 1048576,1048576", "choose smaller sizes"),
+        ("--batch 1048576", "a smaller batch"),
+        ("--hidden 10,,10", "--hidden"),
+        ("--refresh-every 0", "--refresh-every"),
+        ("--forward nan", "sparsity.forward"),
+    ] {
+        let line = refuses(place.topkast(&format!("bench step {arguments}")));
+        assert!(line.contains(expected), "{arguments}: {line}");
+    }
+}
+
+#[test]
 fn bad_settings_are_refused_in_one_line() {
     let place = Workplace::new();
     for (setting, expected) in [
@@ -215,7 +262,7 @@ fn the_instruction_set_can_be_chosen() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in ["train", "eval", "predict", "inspect", "bench layer"] {
+    for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step"] {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

@@ -10,5 +10,5 @@ mod network;
 
 pub use activation::Activation;
 pub use linear::{DenseLinear, Linear, SparseLinear};
-pub use mlp::{Mlp, MlpShape};
+pub use mlp::{BackwardTimes, Mlp, MlpShape};
 pub use network::{LayerPlan, Mode, ParameterMut};

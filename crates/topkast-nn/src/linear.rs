@@ -82,15 +82,29 @@ impl Linear {
         }
     }
 
-    /// From `dy`, the gradient with respect to `W·x + b`: the gradients of weight and bias, and into `dx`, where
-    /// given, that of the input. Entries of B∖A get their gradient only with `explore`.
+    /// `dx = Wᵀ·dy`, where `dy` is the gradient with respect to `W·x + b`.
+    ///
+    /// # Panics
+    /// If `dy` does not have as many features as the layer has outputs.
+    pub fn input_gradient(&mut self, isa: Isa, dy: &Matrix, dx: &mut Matrix) {
+        match self {
+            Self::Sparse(layer) => layer.input_gradient(isa, dy, dx),
+            Self::Dense(layer) => dense_input_gradient(isa, layer.inputs, &layer.weight.values, dy, dx),
+        }
+    }
+
+    /// The gradients of weight and bias from `dy`, the gradient with respect to `W·x + b`. Entries of B∖A get theirs
+    /// only with `explore`.
     ///
     /// # Panics
     /// If the shapes do not fit the layer.
-    pub fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
+    pub fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
         match self {
-            Self::Sparse(layer) => layer.backward(isa, x, dy, dx, explore),
-            Self::Dense(layer) => layer.backward(isa, x, dy, dx),
+            Self::Sparse(layer) => layer.weight_gradient(isa, x, dy, explore),
+            Self::Dense(layer) => {
+                row_sums(isa, dy, &mut layer.bias.gradient);
+                dense_weight_gradient(isa, dy, x, &mut layer.weight.gradient);
+            }
         }
     }
 
@@ -124,12 +138,13 @@ impl SparseLinear {
         }
     }
 
-    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
+    fn input_gradient(&mut self, isa: Isa, dy: &Matrix, dx: &mut Matrix) {
+        let (transposed, values) = (self.weight.pattern().transposed(), self.weight.active_values());
+        spmm_transposed(isa, transposed, values, dy, &mut self.gathered, dx);
+    }
+
+    fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
         let pattern = self.weight.pattern().clone();
-        if let Some(dx) = dx {
-            let values = self.weight.active_values();
-            spmm_transposed(isa, pattern.transposed(), values, dy, &mut self.gathered, dx);
-        }
         row_sums(isa, dy, &mut self.bias.gradient);
         let (active, rest) = self.weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
         sddmm(isa, pattern.active(), dy, x, active);
@@ -160,13 +175,5 @@ impl DenseLinear {
     fn affine(&self, isa: Isa, x: &Matrix, y: &mut Matrix) {
         dense_forward(isa, self.bias.values.len(), &self.weight.values, x, y);
         add_bias(isa, &self.bias.values, y);
-    }
-
-    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>) {
-        if let Some(dx) = dx {
-            dense_input_gradient(isa, self.inputs, &self.weight.values, dy, dx);
-        }
-        row_sums(isa, dy, &mut self.bias.gradient);
-        dense_weight_gradient(isa, dy, x, &mut self.weight.gradient);
     }
 }

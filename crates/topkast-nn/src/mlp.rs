@@ -1,5 +1,7 @@
 //! The multilayer perceptron.
 
+use std::time::{Duration, Instant};
+
 use topkast::{Seed, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
@@ -51,6 +53,15 @@ struct Layer {
     pre: Matrix,
     output: Matrix,
     gradient: Matrix,
+}
+
+/// How long the parts of a backward pass took, over all layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackwardTimes {
+    /// The gradients with respect to activations, through dropout and nonlinearities.
+    pub input_gradient: Duration,
+    /// The gradients of weights and biases.
+    pub weight_gradient: Duration,
 }
 
 impl Mlp {
@@ -114,26 +125,32 @@ impl Mlp {
     }
 
     /// The gradients of all parameters, for the inputs `x` of the last forward pass. Entries of B∖A get theirs only
-    /// with `explore`.
+    /// with `explore`. Returns how long it took.
     ///
     /// # Panics
     /// If `x` is not of the last forward pass's shape.
-    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) {
+    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) -> BackwardTimes {
+        let mut times = BackwardTimes::default();
         for number in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(number);
-            let layer = &mut rest[0];
-            let Some(previous) = before.last_mut() else {
-                // Nobody needs the gradient of the network's input.
-                layer.linear.backward(isa, x, &layer.gradient, None, explore);
-                continue;
-            };
-            let dx = &mut previous.gradient;
-            layer.linear.backward(isa, &previous.output, &layer.gradient, Some(dx), explore);
-            if let Some(key) = self.key {
-                dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
+            let Layer { linear, gradient, .. } = &mut rest[0];
+            let start = Instant::now();
+            let input = before.last().map_or(x, |layer| &layer.output);
+            linear.weight_gradient(isa, input, gradient, explore);
+            let between = Instant::now();
+            times.weight_gradient += between - start;
+            // Nobody needs the gradient of the network's input.
+            if let Some(previous) = before.last_mut() {
+                let dx = &mut previous.gradient;
+                linear.input_gradient(isa, gradient, dx);
+                if let Some(key) = self.key {
+                    dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
+                }
+                previous.activation.backward(isa, &previous.pre, &previous.output, dx);
+                times.input_gradient += between.elapsed();
             }
-            previous.activation.backward(isa, &previous.pre, &previous.output, dx);
         }
+        times
     }
 
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order.

@@ -11,7 +11,8 @@ use topkast_nn::{Mlp, Mode, ParameterMut};
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
-use crate::data::{self, Dataset, Normalizer, Order, fill_batch};
+use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
+use crate::phases::{Clock, Phases};
 use crate::score::{Score, evaluate};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -55,6 +56,8 @@ pub struct StepReport {
     pub lr: f64,
     /// What the refresh before this step changed, if there was one.
     pub refresh: Option<RefreshReport>,
+    /// How long its parts took.
+    pub phases: Phases,
 }
 
 /// What a refresh changed over all layers.
@@ -89,6 +92,14 @@ impl Trainer {
     /// If the data cannot be read or the config does not fit it.
     pub fn new(config: Config) -> Result<Self, TrainError> {
         let split = data::load(config.data.kind, Path::new(&config.data.path))?;
+        Self::with_data(config, split)
+    }
+
+    /// Makes the network for data in memory.
+    ///
+    /// # Errors
+    /// If the config does not fit the data.
+    pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
         let (train, held_out) = match config.data.validation {
             0.0 => (split.train, None),
             fraction => {
@@ -190,31 +201,33 @@ impl Trainer {
     /// # Errors
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let (mut clock, mut phases) = (Clock::start(), Phases::default());
         self.load_batch();
+        phases.load = clock.lap();
         let refresh = self.refresh();
+        phases.refresh = clock.lap();
         let explore = self.step < self.explore_steps;
         let mode = Mode::Train(self.seed.named("dropout").numbered(self.step));
         self.network.forward(self.isa, &self.x, mode);
+        phases.forward = clock.lap();
         let (logits, gradient) = self.network.logits_and_gradient();
         let smoothing = self.config.train.label_smoothing as f32;
         let sums = softmax_cross_entropy(self.isa, logits, &self.labels, smoothing, Some(gradient));
+        phases.loss = clock.lap();
         let samples = self.labels.len();
         let loss = sums.loss / samples as f64;
         if !loss.is_finite() {
             return Err(self.diverged("the loss".to_owned()));
         }
-        self.network.backward(self.isa, &self.x, explore);
+        let backward = self.network.backward(self.isa, &self.x, explore);
+        (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
+        clock.lap();
         let lr = self.schedule.rate(self.step);
         self.update(lr as f32, explore);
+        phases.update = clock.lap();
         self.step += 1;
-        Ok(StepReport {
-            step: self.step,
-            loss,
-            accuracy: sums.correct as f64 / samples as f64,
-            samples,
-            lr,
-            refresh,
-        })
+        let accuracy = sums.correct as f64 / samples as f64;
+        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
     }
 
     fn load_batch(&mut self) {

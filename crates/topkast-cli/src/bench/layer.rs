@@ -10,6 +10,7 @@ use topkast_kernels::{
     fma_peak_gflops, naive, sddmm, spmm, spmm_transposed,
 };
 
+use super::{in_pool, timed};
 use crate::failure::{Failure, print_line};
 
 /// Time one linear layer: forward, input gradient and weight gradient, sparse and dense
@@ -54,7 +55,6 @@ impl Times {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let isa = Isa::current().map_err(|error| Failure::BadInput(error.to_string()))?;
     let bytes = u64::from(arguments.rows.max(arguments.cols)) * u64::from(arguments.positions) * 4;
     let weight_bytes = u64::from(arguments.rows) * u64::from(arguments.cols) * 4;
     if bytes > 1 << 32 || weight_bytes > 1 << 32 {
@@ -62,11 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "the dense layer this compares with would need matrices over 4 GiB; choose smaller sizes";
         return Err(Failure::BadInput(message.to_owned()));
     }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads as usize)
-        .build()
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    pool.install(|| {
+    in_pool(arguments.threads, |isa| {
         let mut layer = Layer::new(arguments, isa)?;
         let mut sparse = layer.sparse_weight(arguments.forward, arguments.backward)?;
         layer.check(&mut sparse)?;
@@ -257,13 +253,6 @@ impl Layer {
         }
         print_line(format!("sparse is as fast as dense at {:.0}% forward sparsity", break_even * 100.0))
     }
-}
-
-/// Milliseconds that `work` takes.
-fn timed(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64() * 1e3
 }
 
 fn medians(rounds: &[[f64; 3]]) -> Times {

@@ -85,7 +85,8 @@ fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation
             Activation::Gelu => gelu_gradient(isa, &pre, &mut dy),
         }
         let mut dx = Matrix::default();
-        layer.backward(isa, &x, &dy, Some(&mut dx), true);
+        layer.input_gradient(isa, &dy, &mut dx);
+        layer.weight_gradient(isa, &x, &dy, true);
         for position in 0..positions {
             for (feature, &want) in expected.outputs[position].iter().enumerate() {
                 assert_close(
@@ -147,7 +148,7 @@ fn without_exploration_only_a_gets_gradients() {
     let (x, dy) = (random_matrix(17, 16, &mut random), random_matrix(15, 16, &mut random));
     for isa in Isa::available() {
         let gradients = [true, false].map(|explore| {
-            layer.backward(isa, &x, &dy, None, explore);
+            layer.weight_gradient(isa, &x, &dy, explore);
             gradient_of(&layer.parameters()[0]).to_vec()
         });
         let active = (15usize * 17).div_ceil(3);
