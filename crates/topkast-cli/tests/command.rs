@@ -121,17 +121,28 @@ fn inspect_shows_every_layer() {
 #[test]
 fn bench_layer_reports_every_time() {
     let place = Workplace::new();
-    let sizes = "--rows 64 --cols 48 --positions 16 --forward 0.9 --backward 0.8 --threads 1";
-    let report = &json_lines(&succeeds(place.topkast(&format!("bench layer {sizes} --json"))))[0];
+    let sizes = "--rows 64 --cols 48 --forward 0.9 --backward 0.8 --threads 1";
+    let report =
+        &json_lines(&succeeds(place.topkast(&format!("bench layer {sizes} --positions 16 --json"))))[0];
     has_fields(report, "isa break_even_sparsity rows cols positions threads");
     for product in ["forward", "input_gradient", "weight_gradient", "total"] {
-        for name in [format!("{product}_ms"), format!("dense_{product}_ms"), format!("gflops_{product}")] {
-            assert!(report[&name].as_f64().is_some_and(|number| number > 0.0), "{name} in {report}");
+        for side in ["", "dense_"] {
+            let number =
+                |name: String| report[&name].as_f64().unwrap_or_else(|| panic!("{name} in {report}"));
+            let ms = number(format!("{side}{product}_ms"));
+            let spread: [f64; 2] =
+                serde_json::from_value(report[format!("{side}{product}_ms_spread")].clone()).unwrap();
+            assert!(0.0 < spread[0] && spread[0] <= ms && ms <= spread[1], "{report}");
+            let share = number(format!("gflops_{side}{product}")) / number("fma_peak_gflops".to_owned());
+            let told = number(format!("fma_share_{side}{product}"));
+            assert!((told / share - 1.0).abs() < 1e-9 && told > 0.0, "{report}");
         }
     }
-    assert!(report["fma_peak_gflops"].as_f64().unwrap() > 0.0);
+    for name in ["fma_peak_gflops", "bandwidth_gbs", "l2_bandwidth_gbs"] {
+        assert!(report[name].as_f64().unwrap() > 0.0);
+    }
     assert!((0.0..=1.0).contains(&report["break_even_sparsity"].as_f64().unwrap()));
-    let table = succeeds(place.topkast(&format!("bench layer {sizes}")));
+    let table = succeeds(place.topkast(&format!("bench layer {sizes} --positions 1 --rounds 3")));
     assert!(table.contains("input gradient") && table.contains("as fast as dense"), "{table}");
     let line = refuses(place.topkast("bench layer --rows 64 --cols 64 --forward 0.8 --backward 0.9"));
     assert!(line.contains("must not exceed"), "{line}");
@@ -166,6 +177,29 @@ fn bench_step_reports_every_time() {
     }
     let table = succeeds(place.topkast(&format!("bench step {sizes} --refresh-every 1 --rounds 1")));
     assert!(table.contains("30-40-9-50-3, batch 17") && table.contains("a refresh takes"), "{table}");
+}
+
+#[test]
+fn bench_refresh_reports_every_time() {
+    let place = Workplace::new();
+    let sizes = "--rows 70 --cols 600 --forward 0.9 --backward 0.8 --threads 1 --rounds 4 --changed 0.1";
+    let report = &json_lines(&succeeds(place.topkast(&format!("bench refresh {sizes} --json"))))[0];
+    has_fields(report, "isa threads rows cols changed rounds fma_peak_gflops bandwidth_gbs");
+    assert_eq!((&report["active"], &report["backward"]), (&4200.into(), &8400.into()));
+    let changed = report["changed_entries"].as_f64().unwrap();
+    assert!((700.0..1000.0).contains(&changed), "{report}");
+    for name in ["refresh_ms", "transpose_ms", "refresh_ns_per_entry"] {
+        assert!(report[name].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let table = succeeds(place.topkast(&format!("bench refresh {sizes}")));
+    assert!(table.contains("70x600, |A| 4200, |B| 8400") && table.contains("refresh"), "{table}");
+    for (arguments, expected) in [
+        ("--changed 2", "--changed 2"),
+        ("--rows 1048576 --cols 1048576", "smaller"),
+        ("--rounds 0", "--rounds"),
+    ] {
+        assert!(refuses(place.topkast(&format!("bench refresh {arguments}"))).contains(expected));
+    }
 }
 
 #[test]
@@ -262,7 +296,7 @@ fn the_instruction_set_can_be_chosen() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step"] {
+    for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step", "bench refresh"] {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

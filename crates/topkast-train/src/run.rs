@@ -133,6 +133,15 @@ struct Run<'a> {
     refresh_ms: Vec<f32>,
     /// The newest refresh that no logged step has told of yet.
     refresh: Option<RefreshReport>,
+    /// The newest scores.
+    scores: Scores,
+}
+
+/// What scoring gave, for as long as no step is made.
+#[derive(Default)]
+struct Scores {
+    validation: Option<Score>,
+    test: Option<Score>,
 }
 
 impl<'a> Run<'a> {
@@ -155,9 +164,18 @@ impl<'a> Run<'a> {
             .map_err(TrainError::write(&metrics_path))?;
         // Room for all step times now, so that the loop does not allocate.
         let steps = trainer.total_steps().min(1 << 24) as usize;
-        let started = Instant::now();
-        let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
-        Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms, refresh: None })
+        Ok(Self {
+            dir,
+            trainer,
+            metrics,
+            started: Instant::now(),
+            seconds_before,
+            saved,
+            step_ms: Vec::with_capacity(steps),
+            refresh_ms: Vec::new(),
+            refresh: None,
+            scores: Scores::default(),
+        })
     }
 
     /// The summary of a run that has nothing left to do: its timings are of the steps made then, and stay.
@@ -212,6 +230,7 @@ impl<'a> Run<'a> {
         let report = self.trainer.step()?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         self.step_ms.push(ms as f32);
+        self.scores = Scores::default();
         if let Some(refresh) = report.refresh {
             self.refresh_ms.push(refresh.time.as_secs_f32() * 1e3);
             self.refresh = Some(refresh);
@@ -235,9 +254,10 @@ impl<'a> Run<'a> {
     }
 
     fn score_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
-        let (on, score) = match self.trainer.validate() {
+        self.scores.validation = self.trainer.validate();
+        let (on, score) = match self.scores.validation {
             Some(score) => ("validation", score),
-            None => ("test", self.trainer.test()),
+            None => ("test", *self.scores.test.insert(self.trainer.test())),
         };
         let (loss, accuracy) = (format!("{on}_loss"), format!("{on}_accuracy"));
         self.record(&[(&loss, score.loss), (&accuracy, score.accuracy)])?;
@@ -266,7 +286,10 @@ impl<'a> Run<'a> {
 
     fn summary(&mut self) -> Summary {
         let seconds = self.seconds();
-        let (validation, test) = (self.trainer.validate(), self.trainer.test());
+        // Most runs end with an epoch, which has just been scored.
+        let Scores { validation, test } = self.scores;
+        let validation = validation.or_else(|| self.trainer.validate());
+        let test = test.unwrap_or_else(|| self.trainer.test());
         let config = self.trainer.config().clone();
         let layers = layer_summaries(self.trainer.network(), &config);
         let sparse = || layers.iter().filter(|layer| layer.sparse);

@@ -1,6 +1,7 @@
 //! `topkast bench`: times sparse against dense on this machine.
 
 mod layer;
+mod refresh;
 mod step;
 mod twin;
 
@@ -16,12 +17,14 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     Layer(layer::Arguments),
     Step(step::Arguments),
+    Refresh(refresh::Arguments),
 }
 
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Layer(arguments) => layer::run(arguments),
         Command::Step(arguments) => step::run(arguments),
+        Command::Refresh(arguments) => refresh::run(arguments),
     }
 }
 
