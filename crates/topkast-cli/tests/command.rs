@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const SUMMARY: &str = "task_metric test_accuracy test_loss steps seconds step_ms_median peak_rss_bytes parameters \
     active backward training_bytes dense_training_bytes train_flops_ratio layers";
-const LAYER: &str = "name shape n active backward touched dormant";
+const LAYER: &str = "name shape n active backward touched dormant products";
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -28,6 +28,8 @@ fn train_writes_a_run_directory() {
     assert_eq!(layers.len(), 2);
     layers.iter().for_each(|layer| has_fields(layer, LAYER));
     assert_eq!(layers[0]["shape"], serde_json::json!([24, 64]));
+    has_fields(&layers[0], "sparse_ms dense_ms");
+    assert_eq!((&layers[0]["products"], &layers[1]["products"]), (&"sparse".into(), &"dense".into()));
     assert_eq!(summary["parameters"], 24 * 64);
     let metrics = json_lines(&fs::read_to_string(place.join("run/metrics.jsonl")).unwrap());
     let steps: Vec<_> = metrics.iter().filter(|record| record["loss"].is_f64()).map(|r| &r["step"]).collect();
@@ -113,8 +115,37 @@ fn inspect_shows_every_layer() {
     assert_eq!(report["layers"], json(&place.join("run/summary.json"))["layers"]);
     assert!(report["mask_change"].is_f64(), "{report}");
     let table = succeeds(place.topkast("inspect run"));
-    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A"] {
+    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A", "sparse ms", "products"] {
         assert!(table.contains(part), "no {part} in {table}");
+    }
+}
+
+/// Whatever is measured, it is told alike before training, in the summary and by inspect.
+#[test]
+fn layers_slower_than_dense_are_told() {
+    let place = Workplace::new();
+    for products in ["sparse", "auto"] {
+        let mut command =
+            place.topkast(&format!("train --threads 1 --out {products} --set sparsity.products={products}"));
+        for setting in "data.kind=idx data.path=data train.steps=3 sparsity.forward=0 sparsity.backward=0 \
+                        model.hidden=[300] train.batch=64"
+            .split_whitespace()
+        {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().unwrap();
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{stderr}");
+        let layer = &json(&place.join(&format!("{products}/summary.json")))["layers"][0];
+        let dense = layer["products"] == "dense";
+        let slower = !dense && layer["sparse_ms"].as_f64() > layer["dense_ms"].as_f64();
+        assert!(!dense || products == "auto");
+        assert_eq!(stderr.contains("hidden.0 is slower than dense here"), slower, "{stderr}");
+        assert_eq!(stdout.contains("slower than dense hidden.0"), slower, "{stdout}");
+        assert_eq!(stderr.contains("hidden.0 computes with dense products"), dense, "{stderr}");
+        let report = &json_lines(&succeeds(place.topkast(&format!("inspect {products} --json"))))[0];
+        assert_eq!(&report["layers"][0], layer);
     }
 }
 

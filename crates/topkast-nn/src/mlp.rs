@@ -162,6 +162,13 @@ impl Mlp {
         }
     }
 
+    /// The layers with their names, as [`MlpShape::layers`] has them, input first.
+    pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
+        self.layers.iter_mut().map(|layer| {
+            (layer.weight_name.strip_suffix(".weight").expect("named so by new"), &mut layer.linear)
+        })
+    }
+
     /// Number of input features.
     pub fn inputs(&self) -> usize {
         self.layers[0].linear.shape()[1]

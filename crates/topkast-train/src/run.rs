@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
+use crate::products::LayerProducts;
+use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
-use crate::trainer::{RefreshReport, StepReport, Trainer};
+use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
 
 /// The directory of a run and what is where in it.
@@ -80,6 +82,8 @@ impl RunDir {
 pub enum Event {
     /// Training begins, after `done` of `total` steps.
     Started { done: u64, total: u64, threads: usize, isa: &'static str },
+    /// A sparse layer for which dense products are faster, and what it computes with nevertheless or therefore.
+    DenseIsFaster(LayerProducts),
     /// A step was made; it took `ms`.
     Step { report: StepReport, ms: f64 },
     /// The end of an epoch was scored.
@@ -190,6 +194,7 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
         watch: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Outcome, TrainError> {
+        self.trainer.measure_products();
         let (total, batches) = (self.trainer.total_steps(), self.trainer.batches_per_epoch());
         let (log_every, checkpoint_every) =
             (self.trainer.config().train.log_every, self.trainer.config().train.checkpoint_every);
@@ -199,6 +204,12 @@ impl<'a> Run<'a> {
             threads: rayon::current_num_threads(),
             isa: self.trainer.isa().name(),
         });
+        let told = |layer: &&LayerProducts| layer.dense_ms < layer.sparse_ms;
+        self.trainer
+            .products()
+            .iter()
+            .filter(told)
+            .for_each(|layer| watch(Event::DenseIsFaster(layer.clone())));
         while self.trainer.steps_done() < total {
             if stop.load(Ordering::Relaxed) {
                 self.save()?;
@@ -291,7 +302,8 @@ impl<'a> Run<'a> {
         let validation = validation.or_else(|| self.trainer.validate());
         let test = test.unwrap_or_else(|| self.trainer.test());
         let config = self.trainer.config().clone();
-        let layers = layer_summaries(self.trainer.network(), &config);
+        let products = self.trainer.products().to_vec();
+        let layers = layer_summaries(self.trainer.network(), &config, &products);
         let sparse = || layers.iter().filter(|layer| layer.sparse);
         Summary {
             task_metric: "test_accuracy".to_owned(),

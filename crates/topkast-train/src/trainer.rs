@@ -12,7 +12,8 @@ use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
-use crate::phases::{Clock, Phases};
+use crate::products::{self, LayerProducts};
+use crate::report::{Clock, Phases, RefreshReport, StepReport};
 use crate::score::{Score, evaluate};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -32,6 +33,7 @@ pub struct Trainer {
     explore_steps: u64,
     x: Matrix,
     labels: Vec<u32>,
+    products: Vec<LayerProducts>,
 }
 
 struct TrainingData {
@@ -39,50 +41,6 @@ struct TrainingData {
     held_out: Option<Dataset>,
     test: Dataset,
     normalizer: Normalizer,
-}
-
-/// What one step did.
-#[derive(Clone, Copy, Debug)]
-pub struct StepReport {
-    /// Steps done, this one included.
-    pub step: u64,
-    /// Mean loss over the batch, before the update.
-    pub loss: f64,
-    /// Fraction of the batch classified right, before the update.
-    pub accuracy: f64,
-    /// Samples in the batch.
-    pub samples: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// What the refresh before this step changed, if there was one.
-    pub refresh: Option<RefreshReport>,
-    /// How long its parts took.
-    pub phases: Phases,
-}
-
-/// What a refresh changed over all layers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RefreshReport {
-    /// How many entries of A were not in A before.
-    pub newly_active: u64,
-    /// |A| over all layers.
-    pub active: u64,
-    /// How many entries came into B.
-    pub entered: u64,
-    /// How long it took.
-    pub time: Duration,
-}
-
-impl RefreshReport {
-    /// What two layers' refreshes changed together.
-    fn and(self, other: Self) -> Self {
-        Self {
-            newly_active: self.newly_active + other.newly_active,
-            active: self.active + other.active,
-            entered: self.entered + other.entered,
-            time: self.time + other.time,
-        }
-    }
 }
 
 impl Trainer {
@@ -134,6 +92,7 @@ impl Trainer {
             step: 0,
             x: Matrix::default(),
             labels: Vec::new(),
+            products: Vec::new(),
             config,
         })
     }
@@ -165,7 +124,32 @@ impl Trainer {
         }
         checkpoint.restore(&mut self.network)?;
         self.step = checkpoint.state.step;
+        self.products = checkpoint.state.products.clone();
         Ok(())
+    }
+
+    /// Times the products of each sparse layer beside dense ones, and lets it compute with either as `sparsity.products` says;
+    /// but a trainer restored from a checkpoint goes on as that run began.
+    pub fn measure_products(&mut self) {
+        if self.products.is_empty() {
+            let positions = self.config.train.batch.min(self.data.train.len());
+            let measured = products::measure(&mut self.network, self.isa, positions, &self.config.sparsity);
+            self.use_products(measured);
+        }
+    }
+
+    /// Lets layers compute as decided elsewhere.
+    ///
+    /// # Panics
+    /// If dense products are decided for what is no sparse layer, or one whose dense weight is over 256 MiB.
+    pub fn use_products(&mut self, products: Vec<LayerProducts>) {
+        products::apply(&mut self.network, &products).unwrap_or_else(|problem| panic!("{problem}"));
+        self.products = products;
+    }
+
+    /// What was measured of each sparse layer, and what it computes with.
+    pub fn products(&self) -> &[LayerProducts] {
+        &self.products
     }
 
     /// Writes a checkpoint, unless a value has stopped being finite: the former checkpoint is then the last good one.
@@ -192,6 +176,7 @@ impl Trainer {
             &self.data.normalizer,
             train.shape(),
             train.classes(),
+            &self.products,
         );
         checkpoint::save(path, &mut self.network, &state)
     }

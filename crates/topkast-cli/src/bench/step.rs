@@ -182,7 +182,7 @@ impl Side {
     /// Bytes that training takes, and those of the reservoir.
     fn bytes(&mut self) -> [u64; 2] {
         let config = self.trainer.config().clone();
-        let layers = layer_summaries(self.trainer.network(), &config);
+        let layers = layer_summaries(self.trainer.network(), &config, &[]);
         [
             layers.iter().map(|layer| layer.training_bytes).sum(),
             layers.iter().map(|layer| layer.reservoir_bytes).sum(),
