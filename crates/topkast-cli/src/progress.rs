@@ -103,8 +103,7 @@ fn advice(layer: &LayerProducts) -> String {
     if layer.is_slower_than_dense() {
         return format!(
             "{name} is slower than dense here: its sparse products take {sparse_ms:.3} ms a step, dense ones {dense_ms:.3} ms; \
-             choose higher sparsity.forward and sparsity.backward, add \"{name}\" to sparsity.keep_dense, or set \
-             sparsity.products=auto"
+             choose higher sparsity.forward and sparsity.backward, or add \"{name}\" to sparsity.keep_dense"
         );
     }
     format!(

@@ -135,8 +135,7 @@ fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
     if !slower.is_empty() {
         // Told before training too, but not to those who asked for quiet.
         print_line(format!(
-            "slower than dense {}; topkast inspect shows by how much, sparsity.keep_dense or sparsity.products=auto \
-             mends it",
+            "slower than dense {}; topkast inspect shows by how much, sparsity.keep_dense or more sparsity mends it",
             slower.join(", ")
         ))?;
     }

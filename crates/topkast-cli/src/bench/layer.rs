@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         layer.check_dense()?;
         let machine = Machine::measure(isa);
         let (ours, dense) = layer.time(&mut sparse, arguments.rounds);
-        let break_even = layer.break_even(arguments, dense[3][1])?;
+        let break_even = layer.break_even(arguments, ours[3][1], dense[3][1])?;
         layer.report(arguments, &machine, sparse.counts(), [ours, dense], break_even)
     })
 }
@@ -209,11 +209,16 @@ impl Layer {
         (times(&sparse), times(&dense))
     }
 
-    /// The sparsity at which sparse takes as long as dense, B keeping its size relative to A, by bisection; 0 where
-    /// sparse is never slower.
-    fn break_even(&mut self, arguments: &Arguments, dense_ms: f64) -> Result<f64, Failure> {
+    /// The sparsity at which sparse takes as long as dense, B keeping its size relative to A, by bisection from the one that
+    /// was timed: about 0 where sparse is never slower, about 1 where it always is.
+    fn break_even(&mut self, arguments: &Arguments, sparse_ms: f64, dense_ms: f64) -> Result<f64, Failure> {
         let share = (1.0 - arguments.backward) / (1.0 - arguments.forward);
-        let (mut low, mut high) = (0.0, arguments.forward);
+        // At least an entry stays.
+        let highest = 1.0 - 2.0 / (self.rows * self.cols) as f64;
+        let (mut low, mut high) = match arguments.forward {
+            timed if sparse_ms > dense_ms => (timed, highest.max(timed)),
+            timed => (0.0, timed),
+        };
         for _ in 0..6 {
             let forward = (low + high) / 2.0;
             let backward = (1.0 - (1.0 - forward) * share).clamp(0.0, forward);
