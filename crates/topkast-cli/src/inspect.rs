@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use topkast_train::{LayerSummary, RunDir, layer_summaries, read_metrics};
+use topkast_train::{LayerSummary, Products, RunDir, layer_summaries, read_metrics};
 
 use crate::failure::{Failure, print_line};
 use crate::trained;
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
     let config = trained.config.clone();
-    let layers = layer_summaries(&mut trained.network, &config);
+    let layers = layer_summaries(&mut trained.network, &config, &trained.state.products);
     let change = last_mask_change(arguments)?;
     if arguments.json {
         let report = json!({ "step": trained.state.step, "layers": layers, "mask_change": change });
@@ -51,7 +51,22 @@ fn last_mask_change(arguments: &Arguments) -> Result<Option<f64>, Failure> {
 }
 
 fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {
-    let header = ["layer", "shape", "n", "|A|", "|B|", "touched", "bytes", "dense", "share", "reservoir"];
+    let header = [
+        "layer",
+        "shape",
+        "n",
+        "|A|",
+        "|B|",
+        "touched",
+        "bytes",
+        "dense",
+        "share",
+        "reservoir",
+        "products",
+        "sparse ms",
+        "dense ms",
+    ];
+    let ms = |time: Option<f64>| time.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(layers.iter().map(|layer| {
         let [outputs, inputs] = layer.shape;
@@ -66,6 +81,12 @@ fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {
             layer.dense_training_bytes.to_string(),
             format!("{:.1}%", 100.0 * layer.training_bytes as f64 / layer.dense_training_bytes as f64),
             layer.reservoir_bytes.to_string(),
+            match layer.products {
+                Products::Sparse => "sparse".to_owned(),
+                Products::Dense => "dense".to_owned(),
+            },
+            ms(layer.sparse_ms),
+            ms(layer.dense_ms),
         ]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use topkast_train::{Event, RunDir};
+use topkast_train::{Event, LayerProducts, RunDir};
 
 /// Shows [`Event`]s on stderr.
 pub(crate) struct Progress {
@@ -51,6 +51,7 @@ impl Progress {
                     self.dir
                 ));
             }
+            Event::DenseIsFaster(layer) => self.line(&advice(layer)),
             Event::Step { report, ms } => {
                 let smooth =
                     |old: f64, new: f64| if old.is_finite() { old + 0.02 * (new - old) } else { new };
@@ -94,6 +95,21 @@ impl Progress {
             How::Bar(bar) => bar.println(line),
         }
     }
+}
+
+/// What a user may want to do about a sparse layer for which dense products are faster.
+fn advice(layer: &LayerProducts) -> String {
+    let LayerProducts { name, sparse_ms, dense_ms, .. } = layer;
+    if layer.is_slower_than_dense() {
+        return format!(
+            "{name} is slower than dense here: its sparse products take {sparse_ms:.3} ms a step, dense ones {dense_ms:.3} ms; \
+             choose higher sparsity.forward and sparsity.backward, or add \"{name}\" to sparsity.keep_dense"
+        );
+    }
+    format!(
+        "{name} computes with dense products: {dense_ms:.3} ms a step, sparse ones {sparse_ms:.3} ms; this takes two \
+         arrays of the dense weight's size"
+    )
 }
 
 fn style() -> ProgressStyle {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use topkast_train::{Config, Event, Outcome, RunDir, Summary, TrainError, config::Method, run as train_run};
+use topkast_train::{
+    Config, Event, Outcome, Products, RunDir, Summary, TrainError, config::Method, run as train_run,
+};
 
 use crate::failure::{Failure, print_line};
 use crate::progress::Progress;
@@ -124,5 +126,18 @@ fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
         mib(summary.dense_training_bytes),
         mib(summary.reservoir_bytes)
     ))?;
+    let slower: Vec<&str> = summary
+        .layers
+        .iter()
+        .filter(|layer| layer.products == Products::Sparse && layer.sparse_ms > layer.dense_ms)
+        .map(|layer| layer.name.as_str())
+        .collect();
+    if !slower.is_empty() {
+        // Told before training too, but not to those who asked for quiet.
+        print_line(format!(
+            "slower than dense {}; topkast inspect shows by how much, sparsity.keep_dense or more sparsity mends it",
+            slower.join(", ")
+        ))?;
+    }
     print_line(format!("run              {}", dir.path().display()))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const SUMMARY: &str = "task_metric test_accuracy test_loss steps seconds step_ms_median peak_rss_bytes parameters \
     active backward training_bytes dense_training_bytes train_flops_ratio layers";
-const LAYER: &str = "name shape n active backward touched dormant";
+const LAYER: &str = "name shape n active backward touched dormant products";
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -28,6 +28,8 @@ fn train_writes_a_run_directory() {
     assert_eq!(layers.len(), 2);
     layers.iter().for_each(|layer| has_fields(layer, LAYER));
     assert_eq!(layers[0]["shape"], serde_json::json!([24, 64]));
+    has_fields(&layers[0], "sparse_ms dense_ms");
+    assert_eq!((&layers[0]["products"], &layers[1]["products"]), (&"sparse".into(), &"dense".into()));
     assert_eq!(summary["parameters"], 24 * 64);
     let metrics = json_lines(&fs::read_to_string(place.join("run/metrics.jsonl")).unwrap());
     let steps: Vec<_> = metrics.iter().filter(|record| record["loss"].is_f64()).map(|r| &r["step"]).collect();
@@ -113,28 +115,138 @@ fn inspect_shows_every_layer() {
     assert_eq!(report["layers"], json(&place.join("run/summary.json"))["layers"]);
     assert!(report["mask_change"].is_f64(), "{report}");
     let table = succeeds(place.topkast("inspect run"));
-    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A"] {
+    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A", "sparse ms", "products"] {
         assert!(table.contains(part), "no {part} in {table}");
+    }
+}
+
+/// Whatever is measured, it is told alike before training, in the summary and by inspect.
+#[test]
+fn layers_slower_than_dense_are_told() {
+    let place = Workplace::new();
+    for products in ["sparse", "auto"] {
+        let mut command =
+            place.topkast(&format!("train --threads 1 --out {products} --set sparsity.products={products}"));
+        for setting in "data.kind=idx data.path=data train.steps=3 sparsity.forward=0 sparsity.backward=0 \
+                        model.hidden=[300] train.batch=64"
+            .split_whitespace()
+        {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().unwrap();
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{stderr}");
+        let layer = &json(&place.join(&format!("{products}/summary.json")))["layers"][0];
+        let dense = layer["products"] == "dense";
+        let slower = !dense && layer["sparse_ms"].as_f64() > layer["dense_ms"].as_f64();
+        assert!(!dense || products == "auto");
+        assert_eq!(stderr.contains("hidden.0 is slower than dense here"), slower, "{stderr}");
+        assert_eq!(stdout.contains("slower than dense hidden.0"), slower, "{stdout}");
+        assert_eq!(stderr.contains("hidden.0 computes with dense products"), dense, "{stderr}");
+        let report = &json_lines(&succeeds(place.topkast(&format!("inspect {products} --json"))))[0];
+        assert_eq!(&report["layers"][0], layer);
     }
 }
 
 #[test]
 fn bench_layer_reports_every_time() {
     let place = Workplace::new();
-    let sizes = "--rows 64 --cols 48 --positions 16 --forward 0.9 --backward 0.8 --threads 1";
-    let report = &json_lines(&succeeds(place.topkast(&format!("bench layer {sizes} --json"))))[0];
+    let sizes = "--rows 64 --cols 48 --forward 0.9 --backward 0.8 --threads 1";
+    let report =
+        &json_lines(&succeeds(place.topkast(&format!("bench layer {sizes} --positions 16 --json"))))[0];
     has_fields(report, "isa break_even_sparsity rows cols positions threads");
     for product in ["forward", "input_gradient", "weight_gradient", "total"] {
-        for name in [format!("{product}_ms"), format!("dense_{product}_ms"), format!("gflops_{product}")] {
-            assert!(report[&name].as_f64().is_some_and(|number| number > 0.0), "{name} in {report}");
+        for side in ["", "dense_"] {
+            let number =
+                |name: String| report[&name].as_f64().unwrap_or_else(|| panic!("{name} in {report}"));
+            let ms = number(format!("{side}{product}_ms"));
+            let spread: [f64; 2] =
+                serde_json::from_value(report[format!("{side}{product}_ms_spread")].clone()).unwrap();
+            assert!(0.0 < spread[0] && spread[0] <= ms && ms <= spread[1], "{report}");
+            let share = number(format!("gflops_{side}{product}")) / number("fma_peak_gflops".to_owned());
+            let told = number(format!("fma_share_{side}{product}"));
+            assert!((told / share - 1.0).abs() < 1e-9 && told > 0.0, "{report}");
         }
     }
-    assert!(report["fma_peak_gflops"].as_f64().unwrap() > 0.0);
+    for name in ["fma_peak_gflops", "bandwidth_gbs", "l2_bandwidth_gbs"] {
+        assert!(report[name].as_f64().unwrap() > 0.0);
+    }
     assert!((0.0..=1.0).contains(&report["break_even_sparsity"].as_f64().unwrap()));
-    let table = succeeds(place.topkast(&format!("bench layer {sizes}")));
+    let table = succeeds(place.topkast(&format!("bench layer {sizes} --positions 1 --rounds 3")));
     assert!(table.contains("input gradient") && table.contains("as fast as dense"), "{table}");
     let line = refuses(place.topkast("bench layer --rows 64 --cols 64 --forward 0.8 --backward 0.9"));
     assert!(line.contains("must not exceed"), "{line}");
+}
+
+#[test]
+fn bench_step_reports_every_time() {
+    let place = Workplace::new();
+    // The second hidden layer has units without any active input.
+    let sizes =
+        "--inputs 30 --hidden 40,9,50 --outputs 3 --batch 17 --forward 0.8 --backward 0.6 --threads 1";
+    let report = &json_lines(&succeeds(
+        place.topkast(&format!("bench step {sizes} --refresh-every 4 --rounds 2 --json")),
+    ))[0];
+    has_fields(report, "isa threads inputs hidden outputs batch forward backward refresh_every");
+    for name in
+        "step_ms dense_step_ms load_ms refresh_ms training_bytes dense_training_bytes reservoir_bytes \
+                 fma_peak_gflops bandwidth_gbs l2_bandwidth_gbs"
+            .split_whitespace()
+    {
+        assert!(report[name].as_f64().is_some_and(|number| number > 0.0), "{name} in {report}");
+    }
+    assert_eq!((&report["steps"], &report["dense_steps"]), (&20.into(), &20.into()));
+    for side in ["", "dense_"] {
+        let spread: [f64; 2] =
+            serde_json::from_value(report[format!("{side}step_ms_spread")].clone()).unwrap();
+        let median = report[format!("{side}step_ms")].as_f64().unwrap();
+        assert!(spread[0] <= median && median <= spread[1], "{report}");
+        let phases = &report[format!("{side}phases_ms")];
+        has_fields(phases, "load forward loss input_gradient weight_gradient update refresh");
+        assert_eq!(phases["refresh"].as_f64().unwrap() > 0.0, side.is_empty());
+    }
+    let table = succeeds(place.topkast(&format!("bench step {sizes} --refresh-every 1 --rounds 1")));
+    assert!(table.contains("30-40-9-50-3, batch 17") && table.contains("a refresh takes"), "{table}");
+}
+
+#[test]
+fn bench_refresh_reports_every_time() {
+    let place = Workplace::new();
+    let sizes = "--rows 70 --cols 600 --forward 0.9 --backward 0.8 --threads 1 --rounds 4 --changed 0.1";
+    let report = &json_lines(&succeeds(place.topkast(&format!("bench refresh {sizes} --json"))))[0];
+    has_fields(report, "isa threads rows cols changed rounds fma_peak_gflops bandwidth_gbs");
+    assert_eq!((&report["active"], &report["backward"]), (&4200.into(), &8400.into()));
+    let changed = report["changed_entries"].as_f64().unwrap();
+    assert!((700.0..1000.0).contains(&changed), "{report}");
+    for name in ["refresh_ms", "transpose_ms", "refresh_ns_per_entry"] {
+        assert!(report[name].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let table = succeeds(place.topkast(&format!("bench refresh {sizes}")));
+    assert!(table.contains("70x600, |A| 4200, |B| 8400") && table.contains("refresh"), "{table}");
+    for (arguments, expected) in [
+        ("--changed 2", "--changed 2"),
+        ("--rows 1048576 --cols 1048576", "smaller"),
+        ("--rounds 0", "--rounds"),
+    ] {
+        assert!(refuses(place.topkast(&format!("bench refresh {arguments}"))).contains(expected));
+    }
+}
+
+#[test]
+fn bench_step_refuses_what_it_cannot_time() {
+    let place = Workplace::new();
+    for (arguments, expected) in [
+        ("--forward 0.8 --backward 0.9", "must not exceed"),
+        ("--hidden 1048576,1048576", "choose smaller sizes"),
+        ("--batch 1048576", "a smaller batch"),
+        ("--hidden 10,,10", "--hidden"),
+        ("--refresh-every 0", "--refresh-every"),
+        ("--forward nan", "sparsity.forward"),
+    ] {
+        let line = refuses(place.topkast(&format!("bench step {arguments}")));
+        assert!(line.contains(expected), "{arguments}: {line}");
+    }
 }
 
 #[test]
@@ -215,7 +327,7 @@ fn the_instruction_set_can_be_chosen() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in ["train", "eval", "predict", "inspect", "bench layer"] {
+    for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step", "bench refresh"] {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

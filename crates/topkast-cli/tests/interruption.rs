@@ -74,6 +74,8 @@ fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
     let step = stderr.split_whitespace().nth(3).unwrap().trim_end_matches(',');
     let table = succeeds(place.topkast("inspect run"));
     assert!(table.starts_with(&format!("after step {step}, ")), "{stderr}{table}");
+    let report = &json_lines(&succeeds(place.topkast("inspect run --json")))[0];
+    assert!(report["layers"][0]["sparse_ms"].is_f64(), "{report}");
     goes_on_to_the_same_end(&place);
 }
 

@@ -11,6 +11,7 @@
 
 mod activation;
 mod adam;
+mod bandwidth;
 mod blocks;
 mod buffer;
 mod chunks;
@@ -38,6 +39,7 @@ mod testing;
 
 pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
+pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use buffer::Buffer;
 pub use csr::{Columns, Csr, CsrError, Transposed};
 pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};

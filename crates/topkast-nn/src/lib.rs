@@ -4,11 +4,14 @@
 //! largest batch. This crate knows nothing of files or the command line.
 
 mod activation;
+mod dense_products;
 mod linear;
 mod mlp;
 mod network;
+mod product_times;
 
-pub use activation::Activation;
+pub use activation::{Activation, Applied};
 pub use linear::{DenseLinear, Linear, SparseLinear};
-pub use mlp::{Mlp, MlpShape};
+pub use mlp::{BackwardTimes, Mlp, MlpShape};
 pub use network::{LayerPlan, Mode, ParameterMut};
+pub use product_times::ProductTimes;

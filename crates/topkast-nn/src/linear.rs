@@ -3,10 +3,11 @@
 use topkast::{Parameter, Seed, SparseWeight, WeightError, kaiming_normal};
 use topkast_kernels::{
     Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient, dense_weight_gradient,
-    gelu, relu, row_sums, sddmm, spmm, spmm_transposed,
+    gelu, relu, row_sums, sddmm, sddmm_pair, spmm, spmm_transposed,
 };
 
-use crate::{Activation, LayerPlan, ParameterMut};
+use crate::dense_products::{DenseProducts, LARGEST};
+use crate::{Activation, Applied, LayerPlan, ParameterMut};
 
 /// A linear layer of either kind.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct SparseLinear {
     pub bias: Parameter,
     /// The active values in the order of the transposed pattern.
     gathered: Buffer,
+    /// In place of the sparse products, see [`SparseLinear::use_dense_products`].
+    dense: Option<DenseProducts>,
 }
 
 /// A linear layer with all its weights.
@@ -48,7 +51,7 @@ impl Linear {
         Ok(match *plan {
             LayerPlan::Sparse { counts, topology, scale } => {
                 let weight = SparseWeight::new(outputs, inputs, counts, topology, scale, seed)?;
-                Self::Sparse(SparseLinear { weight, bias, gathered: Buffer::default() })
+                Self::Sparse(SparseLinear { weight, bias, gathered: Buffer::default(), dense: None })
             }
             LayerPlan::Dense => {
                 let count = outputs
@@ -75,22 +78,47 @@ impl Linear {
     ///
     /// # Panics
     /// If `x` does not have as many features as the layer has inputs.
-    pub fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+    pub fn forward(
+        &mut self,
+        isa: Isa,
+        x: &Matrix,
+        activation: Activation,
+        pre: &mut Matrix,
+        y: &mut Matrix,
+    ) {
         match self {
             Self::Sparse(layer) => layer.forward(isa, x, activation, pre, y),
             Self::Dense(layer) => layer.forward(isa, x, activation, pre, y),
         }
     }
 
-    /// From `dy`, the gradient with respect to `W·x + b`: the gradients of weight and bias, and into `dx`, where
-    /// given, that of the input. Entries of B∖A get their gradient only with `explore`.
+    /// `dx = Wᵀ·dy`, where `dy` is the gradient with respect to `W·x + b`, for the W of the last forward pass; and back
+    /// through the activation that made x, where given.
+    ///
+    /// # Panics
+    /// If `dy` does not have as many features as the layer has outputs, or `made_x` not the shape of x.
+    pub fn input_gradient(&mut self, isa: Isa, dy: &Matrix, made_x: Option<Applied<'_>>, dx: &mut Matrix) {
+        match self {
+            Self::Sparse(layer) => layer.input_gradient(isa, dy, made_x, dx),
+            Self::Dense(layer) => {
+                dense_input_gradient(isa, layer.inputs, &layer.weight.values, dy, dx);
+                made_x.inspect(|made_x| made_x.backward(isa, dx));
+            }
+        }
+    }
+
+    /// The gradients of weight and bias from `dy`, the gradient with respect to `W·x + b`. Entries of B∖A get theirs
+    /// only with `explore`.
     ///
     /// # Panics
     /// If the shapes do not fit the layer.
-    pub fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
+    pub fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
         match self {
-            Self::Sparse(layer) => layer.backward(isa, x, dy, dx, explore),
-            Self::Dense(layer) => layer.backward(isa, x, dy, dx),
+            Self::Sparse(layer) => layer.weight_gradient(isa, x, dy, explore),
+            Self::Dense(layer) => {
+                row_sums(isa, dy, &mut layer.bias.gradient);
+                dense_weight_gradient(isa, dy, x, &mut layer.weight.gradient);
+            }
         }
     }
 
@@ -110,63 +138,90 @@ impl Linear {
 }
 
 impl SparseLinear {
-    fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
-        let (structure, values, bias) =
-            (self.weight.pattern().active(), self.weight.active_values(), &self.bias.values);
+    /// From now on computes with dense products on α written out, which takes two arrays of the dense weight's size. What is
+    /// trained stays the same but for rounding. Returns false, and changes nothing, where the dense weight is over 256 MiB.
+    pub fn use_dense_products(&mut self) -> bool {
+        let fits = self.weight.pattern().total() <= LARGEST;
+        if fits {
+            self.dense.get_or_insert_default();
+        }
+        fits
+    }
+
+    /// Bytes that dense products take, 0 where the products are sparse.
+    pub fn dense_bytes(&self) -> u64 {
+        self.dense.as_ref().map_or(0, |_| DenseProducts::bytes(self.weight.pattern().total()))
+    }
+
+    fn forward(&mut self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+        let Self { weight, bias, dense, .. } = self;
+        if let Some(dense) = dense {
+            let product = |y: &mut Matrix| dense.forward(isa, weight, x, y);
+            return activate_dense(isa, product, &bias.values, activation, pre, y);
+        }
+        let (structure, values, bias) = (weight.pattern().active(), weight.active_values(), &bias.values);
         match activation {
             Activation::Identity => spmm(isa, structure, values, x, Epilogue::Bias(bias), y),
             Activation::Relu => spmm(isa, structure, values, x, Epilogue::BiasRelu(bias), y),
-            Activation::Gelu => {
-                spmm(isa, structure, values, x, Epilogue::Bias(bias), pre);
-                y.ensure(pre.features(), pre.positions());
-                gelu(isa, pre, y);
-            }
+            Activation::Gelu => spmm(isa, structure, values, x, Epilogue::BiasGelu { bias, pre }, y),
         }
     }
 
-    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>, explore: bool) {
-        let pattern = self.weight.pattern().clone();
-        if let Some(dx) = dx {
-            let values = self.weight.active_values();
-            spmm_transposed(isa, pattern.transposed(), values, dy, Epilogue::None, &mut self.gathered, dx);
+    fn input_gradient(&mut self, isa: Isa, dy: &Matrix, made_x: Option<Applied<'_>>, dx: &mut Matrix) {
+        if let Some(dense) = &self.dense {
+            dense.input_gradient(isa, &self.weight, dy, dx);
+            made_x.inspect(|made_x| made_x.backward(isa, dx));
+            return;
         }
+        let (transposed, values) = (self.weight.pattern().transposed(), self.weight.active_values());
+        let epilogue = made_x.map_or(Epilogue::None, Applied::epilogue);
+        spmm_transposed(isa, transposed, values, dy, epilogue, &mut self.gathered, dx);
+    }
+
+    fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
+        let pattern = self.weight.pattern().clone();
         row_sums(isa, dy, &mut self.bias.gradient);
         let (active, rest) = self.weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
-        sddmm(isa, pattern.active(), dy, x, active);
-        if explore {
-            sddmm(isa, pattern.explore(), dy, x, rest);
-        } else {
+        if !explore {
             rest.fill(0.0);
+        }
+        if let Some(dense) = &mut self.dense {
+            return dense.weight_gradient(isa, &pattern, x, dy, active, explore.then_some(rest));
+        }
+        if explore {
+            sddmm_pair(isa, [pattern.active(), pattern.explore()], dy, x, [active, rest]);
+        } else {
+            sddmm(isa, pattern.active(), dy, x, active);
         }
     }
 }
 
 impl DenseLinear {
     fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
-        match activation {
-            Activation::Gelu => {
-                self.affine(isa, x, pre);
-                y.ensure(pre.features(), pre.positions());
-                gelu(isa, pre, y);
-            }
-            Activation::Relu => {
-                self.affine(isa, x, y);
-                relu(isa, y);
-            }
-            Activation::Identity => self.affine(isa, x, y),
-        }
+        let bias = &self.bias.values;
+        let product = |y: &mut Matrix| dense_forward(isa, bias.len(), &self.weight.values, x, y);
+        activate_dense(isa, product, bias, activation, pre, y);
     }
+}
 
-    fn affine(&self, isa: Isa, x: &Matrix, y: &mut Matrix) {
-        dense_forward(isa, self.bias.values.len(), &self.weight.values, x, y);
-        add_bias(isa, &self.bias.values, y);
-    }
-
-    fn backward(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, dx: Option<&mut Matrix>) {
-        if let Some(dx) = dx {
-            dense_input_gradient(isa, self.inputs, &self.weight.values, dy, dx);
+/// `y = activation(product + bias)`, where `product` overwrites a matrix; for GELU `pre` receives the sum.
+fn activate_dense(
+    isa: Isa,
+    product: impl FnOnce(&mut Matrix),
+    bias: &[f32],
+    activation: Activation,
+    pre: &mut Matrix,
+    y: &mut Matrix,
+) {
+    let sum = if activation == Activation::Gelu { &mut *pre } else { &mut *y };
+    product(sum);
+    add_bias(isa, bias, sum);
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => relu(isa, y),
+        Activation::Gelu => {
+            y.ensure(pre.features(), pre.positions());
+            gelu(isa, pre, y);
         }
-        row_sums(isa, dy, &mut self.bias.gradient);
-        dense_weight_gradient(isa, dy, x, &mut self.weight.gradient);
     }
 }

@@ -1,9 +1,11 @@
 //! The multilayer perceptron.
 
+use std::time::{Duration, Instant};
+
 use topkast::{Seed, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
-use crate::{Activation, LayerPlan, Linear, Mode, ParameterMut};
+use crate::{Activation, Applied, LayerPlan, Linear, Mode, ParameterMut};
 
 /// An MLP's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +53,15 @@ struct Layer {
     pre: Matrix,
     output: Matrix,
     gradient: Matrix,
+}
+
+/// How long the parts of a backward pass took, over all layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackwardTimes {
+    /// The gradients with respect to activations, through dropout and nonlinearities.
+    pub input_gradient: Duration,
+    /// The gradients of weights and biases.
+    pub weight_gradient: Duration,
 }
 
 impl Mlp {
@@ -114,26 +125,36 @@ impl Mlp {
     }
 
     /// The gradients of all parameters, for the inputs `x` of the last forward pass. Entries of B∖A get theirs only
-    /// with `explore`.
+    /// with `explore`. Returns how long it took.
     ///
     /// # Panics
     /// If `x` is not of the last forward pass's shape.
-    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) {
+    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) -> BackwardTimes {
+        let mut times = BackwardTimes::default();
         for number in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(number);
-            let layer = &mut rest[0];
-            let Some(previous) = before.last_mut() else {
-                // Nobody needs the gradient of the network's input.
-                layer.linear.backward(isa, x, &layer.gradient, None, explore);
-                continue;
-            };
-            let dx = &mut previous.gradient;
-            layer.linear.backward(isa, &previous.output, &layer.gradient, Some(dx), explore);
-            if let Some(key) = self.key {
-                dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
+            let Layer { linear, gradient, .. } = &mut rest[0];
+            let start = Instant::now();
+            let input = before.last().map_or(x, |layer| &layer.output);
+            linear.weight_gradient(isa, input, gradient, explore);
+            let between = Instant::now();
+            times.weight_gradient += between - start;
+            // Nobody needs the gradient of the network's input.
+            if let Some(Layer { activation, pre, output, gradient: dx, .. }) = before.last_mut() {
+                let made_x = Applied { activation: *activation, pre, output };
+                match self.key {
+                    // Dropout came after the activation, so its gradient comes before.
+                    Some(key) => {
+                        linear.input_gradient(isa, gradient, None, dx);
+                        dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
+                        made_x.backward(isa, dx);
+                    }
+                    None => linear.input_gradient(isa, gradient, Some(made_x), dx),
+                }
+                times.input_gradient += between.elapsed();
             }
-            previous.activation.backward(isa, &previous.pre, &previous.output, dx);
         }
+        times
     }
 
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
@@ -143,6 +164,13 @@ impl Mlp {
             visit(&layer.weight_name, weight);
             visit(&layer.bias_name, bias);
         }
+    }
+
+    /// The layers with their names, as [`MlpShape::layers`] has them, input first.
+    pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
+        self.layers.iter_mut().map(|layer| {
+            (layer.weight_name.strip_suffix(".weight").expect("named so by new"), &mut layer.linear)
+        })
     }
 
     /// Number of input features.

@@ -20,6 +20,7 @@ use crate::TrainError;
 use crate::config::{Config, ReservoirKind};
 use crate::data::Normalizer;
 use crate::files;
+use crate::products::{self, LayerProducts};
 
 /// The version of the layout; another one is refused.
 const FORMAT: u32 = 1;
@@ -42,6 +43,9 @@ pub struct State {
     pub input: (usize, usize),
     /// Number of classes.
     pub classes: usize,
+    /// What the layers compute with, where that has been decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<LayerProducts>,
 }
 
 impl State {
@@ -53,9 +57,10 @@ impl State {
         normalizer: &Normalizer,
         input: (usize, usize),
         classes: usize,
+        products: &[LayerProducts],
     ) -> Self {
-        let normalizer = normalizer.clone();
-        Self { format: FORMAT, config: config.to_text(), step, seconds, normalizer, input, classes }
+        let (normalizer, products) = (normalizer.clone(), products.to_vec());
+        Self { format: FORMAT, config: config.to_text(), step, seconds, normalizer, input, classes, products }
     }
 }
 
@@ -141,6 +146,8 @@ impl Checkpoint {
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
     pub fn restore(&self, network: &mut Mlp) -> Result<(), TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
-        tensors::restore(&tensors, network).map_err(|problem| TrainError::checkpoint(&self.path, problem))
+        tensors::restore(&tensors, network)
+            .and_then(|()| products::apply(network, &self.state.products))
+            .map_err(|problem| TrainError::checkpoint(&self.path, problem))
     }
 }

@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
+use crate::products::LayerProducts;
+use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
-use crate::trainer::{RefreshReport, StepReport, Trainer};
+use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
 
 /// The directory of a run and what is where in it.
@@ -80,6 +82,8 @@ impl RunDir {
 pub enum Event {
     /// Training begins, after `done` of `total` steps.
     Started { done: u64, total: u64, threads: usize, isa: &'static str },
+    /// A sparse layer for which dense products are faster, and what it computes with nevertheless or therefore.
+    DenseIsFaster(LayerProducts),
     /// A step was made; it took `ms`.
     Step { report: StepReport, ms: f64 },
     /// The end of an epoch was scored.
@@ -133,6 +137,15 @@ struct Run<'a> {
     refresh_ms: Vec<f32>,
     /// The newest refresh that no logged step has told of yet.
     refresh: Option<RefreshReport>,
+    /// The newest scores.
+    scores: Scores,
+}
+
+/// What scoring gave, for as long as no step is made.
+#[derive(Default)]
+struct Scores {
+    validation: Option<Score>,
+    test: Option<Score>,
 }
 
 impl<'a> Run<'a> {
@@ -155,9 +168,18 @@ impl<'a> Run<'a> {
             .map_err(TrainError::write(&metrics_path))?;
         // Room for all step times now, so that the loop does not allocate.
         let steps = trainer.total_steps().min(1 << 24) as usize;
-        let started = Instant::now();
-        let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
-        Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms, refresh: None })
+        Ok(Self {
+            dir,
+            trainer,
+            metrics,
+            started: Instant::now(),
+            seconds_before,
+            saved,
+            step_ms: Vec::with_capacity(steps),
+            refresh_ms: Vec::new(),
+            refresh: None,
+            scores: Scores::default(),
+        })
     }
 
     /// The summary of a run that has nothing left to do: its timings are of the steps made then, and stay.
@@ -172,6 +194,7 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
         watch: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Outcome, TrainError> {
+        self.trainer.measure_products();
         let (total, batches) = (self.trainer.total_steps(), self.trainer.batches_per_epoch());
         let (log_every, checkpoint_every) =
             (self.trainer.config().train.log_every, self.trainer.config().train.checkpoint_every);
@@ -181,6 +204,12 @@ impl<'a> Run<'a> {
             threads: rayon::current_num_threads(),
             isa: self.trainer.isa().name(),
         });
+        let told = |layer: &&LayerProducts| layer.dense_ms < layer.sparse_ms;
+        self.trainer
+            .products()
+            .iter()
+            .filter(told)
+            .for_each(|layer| watch(Event::DenseIsFaster(layer.clone())));
         while self.trainer.steps_done() < total {
             if stop.load(Ordering::Relaxed) {
                 self.save()?;
@@ -212,6 +241,7 @@ impl<'a> Run<'a> {
         let report = self.trainer.step()?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         self.step_ms.push(ms as f32);
+        self.scores = Scores::default();
         if let Some(refresh) = report.refresh {
             self.refresh_ms.push(refresh.time.as_secs_f32() * 1e3);
             self.refresh = Some(refresh);
@@ -235,9 +265,10 @@ impl<'a> Run<'a> {
     }
 
     fn score_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
-        let (on, score) = match self.trainer.validate() {
+        self.scores.validation = self.trainer.validate();
+        let (on, score) = match self.scores.validation {
             Some(score) => ("validation", score),
-            None => ("test", self.trainer.test()),
+            None => ("test", *self.scores.test.insert(self.trainer.test())),
         };
         let (loss, accuracy) = (format!("{on}_loss"), format!("{on}_accuracy"));
         self.record(&[(&loss, score.loss), (&accuracy, score.accuracy)])?;
@@ -266,9 +297,13 @@ impl<'a> Run<'a> {
 
     fn summary(&mut self) -> Summary {
         let seconds = self.seconds();
-        let (validation, test) = (self.trainer.validate(), self.trainer.test());
+        // Most runs end with an epoch, which has just been scored.
+        let Scores { validation, test } = self.scores;
+        let validation = validation.or_else(|| self.trainer.validate());
+        let test = test.unwrap_or_else(|| self.trainer.test());
         let config = self.trainer.config().clone();
-        let layers = layer_summaries(self.trainer.network(), &config);
+        let products = self.trainer.products().to_vec();
+        let layers = layer_summaries(self.trainer.network(), &config, &products);
         let sparse = || layers.iter().filter(|layer| layer.sparse);
         Summary {
             task_metric: "test_accuracy".to_owned(),

@@ -1,9 +1,10 @@
 //! What a run came to: `summary.json`.
 
 use serde::{Deserialize, Serialize};
-use topkast_nn::{Mlp, ParameterMut};
+use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
+use crate::products::{LayerProducts, Products};
 
 /// The contents of `summary.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -71,7 +72,16 @@ pub struct LayerSummary {
     pub touched: u64,
     /// Of those, the ones now in C.
     pub dormant: u64,
-    /// Weights, gradients, optimizer state and indices, with the bias.
+    /// Milliseconds a step of the sparse products, as measured when training started; none of a dense layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse_ms: Option<f64>,
+    /// The same of a dense layer of this shape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense_ms: Option<f64>,
+    /// What it computes with.
+    #[serde(default)]
+    pub products: Products,
+    /// Weights, gradients, optimizer state and indices, with the bias, and what dense products of a sparse layer take.
     pub training_bytes: u64,
     /// The same, were it dense.
     pub dense_training_bytes: u64,
@@ -79,23 +89,29 @@ pub struct LayerSummary {
     pub reservoir_bytes: u64,
 }
 
-/// What each linear layer of `network` holds.
-pub fn layer_summaries(network: &mut Mlp, config: &Config) -> Vec<LayerSummary> {
+/// What each linear layer of `network` holds, and what was measured of it.
+pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProducts]) -> Vec<LayerSummary> {
     let mut layers: Vec<LayerSummary> = Vec::new();
     let dense_entry = 4 * (2 + moments(config));
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => {
             let (pattern, counts) = (weight.pattern(), weight.counts());
-            if !layers.is_empty() {
+            let name = layer_name(name);
+            let measured = products.iter().find(|layer| layer.name == name);
+            let products = measured.map_or(Products::Sparse, |layer| layer.products);
+            if !layers.is_empty() && products == Products::Sparse {
                 // Counted whether or not this network has been trained since its last refresh. The first layer needs none.
                 pattern.transposed();
             }
             let backward = counts.backward as u64;
             let dormant = weight.reservoir().map_or(0, |reservoir| reservoir.dormant());
             layers.push(LayerSummary {
-                name: layer_name(name),
+                name,
                 shape: [pattern.rows(), pattern.width()],
                 sparse: true,
+                sparse_ms: measured.map(|layer| layer.sparse_ms),
+                dense_ms: measured.map(|layer| layer.dense_ms),
+                products,
                 n: pattern.total(),
                 active: counts.active as u64,
                 backward,
@@ -112,6 +128,9 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config) -> Vec<LayerSummary> 
                 name: layer_name(name),
                 shape,
                 sparse: false,
+                sparse_ms: None,
+                dense_ms: None,
+                products: Products::Dense,
                 n,
                 active: n,
                 backward: n,
@@ -128,6 +147,11 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config) -> Vec<LayerSummary> 
             layer.dense_training_bytes += parameter.values.len() as u64 * dense_entry;
         }
     });
+    for (layer, (_, linear)) in layers.iter_mut().zip(network.linears()) {
+        if let Linear::Sparse(linear) = linear {
+            layer.training_bytes += linear.dense_bytes();
+        }
+    }
     layers
 }
 
@@ -145,12 +169,15 @@ fn moments(config: &Config) -> u64 {
 }
 
 /// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
-/// weight gradient D + M for the part of the run that explores (paper §3).
+/// weight gradient D + M for the part of the run that explores (paper §3). Dense products compute all.
 pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64) -> f64 {
     let (mut sparse, mut dense) = (0.0, 0.0);
     for (number, layer) in layers.iter().enumerate() {
         let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
-        let (active, backward) = (layer.active as f64, layer.backward as f64);
+        let (active, backward) = match layer.products {
+            Products::Sparse => (layer.active as f64, layer.backward as f64),
+            Products::Dense => (layer.n as f64, layer.n as f64),
+        };
         sparse += passes_of_a * active + active + (backward - active) * explore_until;
         dense += (passes_of_a + 1.0) * layer.n as f64;
     }
@@ -172,10 +199,13 @@ mod tests {
 
     #[test]
     fn flops_count_what_is_computed() {
-        let layer = |n, active, backward| LayerSummary {
+        let layer = |n, active, backward, products| LayerSummary {
             name: String::new(),
             shape: [0, 0],
             sparse: true,
+            sparse_ms: None,
+            dense_ms: None,
+            products,
             n,
             active,
             backward,
@@ -185,7 +215,7 @@ mod tests {
             dense_training_bytes: 0,
             reservoir_bytes: 0,
         };
-        let layers = [layer(100, 10, 20), layer(100, 100, 100)];
+        let layers = [layer(100, 10, 20, Products::Sparse), layer(100, 10, 30, Products::Dense)];
         assert_eq!(train_flops_ratio(&layers, 1.0), (10.0 + 20.0 + 300.0) / 500.0);
         assert_eq!(train_flops_ratio(&layers, 0.5), (10.0 + 15.0 + 300.0) / 500.0);
     }

@@ -11,7 +11,9 @@ use topkast_nn::{Mlp, Mode, ParameterMut};
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
-use crate::data::{self, Dataset, Normalizer, Order, fill_batch};
+use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
+use crate::products::{self, LayerProducts};
+use crate::report::{Clock, Phases, RefreshReport, StepReport};
 use crate::score::{Score, evaluate};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -31,6 +33,7 @@ pub struct Trainer {
     explore_steps: u64,
     x: Matrix,
     labels: Vec<u32>,
+    products: Vec<LayerProducts>,
 }
 
 struct TrainingData {
@@ -40,48 +43,6 @@ struct TrainingData {
     normalizer: Normalizer,
 }
 
-/// What one step did.
-#[derive(Clone, Copy, Debug)]
-pub struct StepReport {
-    /// Steps done, this one included.
-    pub step: u64,
-    /// Mean loss over the batch, before the update.
-    pub loss: f64,
-    /// Fraction of the batch classified right, before the update.
-    pub accuracy: f64,
-    /// Samples in the batch.
-    pub samples: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// What the refresh before this step changed, if there was one.
-    pub refresh: Option<RefreshReport>,
-}
-
-/// What a refresh changed over all layers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RefreshReport {
-    /// How many entries of A were not in A before.
-    pub newly_active: u64,
-    /// |A| over all layers.
-    pub active: u64,
-    /// How many entries came into B.
-    pub entered: u64,
-    /// How long it took.
-    pub time: Duration,
-}
-
-impl RefreshReport {
-    /// What two layers' refreshes changed together.
-    fn and(self, other: Self) -> Self {
-        Self {
-            newly_active: self.newly_active + other.newly_active,
-            active: self.active + other.active,
-            entered: self.entered + other.entered,
-            time: self.time + other.time,
-        }
-    }
-}
-
 impl Trainer {
     /// Reads the data and makes the network.
     ///
@@ -89,6 +50,14 @@ impl Trainer {
     /// If the data cannot be read or the config does not fit it.
     pub fn new(config: Config) -> Result<Self, TrainError> {
         let split = data::load(config.data.kind, Path::new(&config.data.path))?;
+        Self::with_data(config, split)
+    }
+
+    /// Makes the network for data in memory.
+    ///
+    /// # Errors
+    /// If the config does not fit the data.
+    pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
         let (train, held_out) = match config.data.validation {
             0.0 => (split.train, None),
             fraction => {
@@ -123,6 +92,7 @@ impl Trainer {
             step: 0,
             x: Matrix::default(),
             labels: Vec::new(),
+            products: Vec::new(),
             config,
         })
     }
@@ -154,7 +124,32 @@ impl Trainer {
         }
         checkpoint.restore(&mut self.network)?;
         self.step = checkpoint.state.step;
+        self.products = checkpoint.state.products.clone();
         Ok(())
+    }
+
+    /// Times the products of each sparse layer beside dense ones, and lets it compute with either as `sparsity.products` says;
+    /// but a trainer restored from a checkpoint goes on as that run began.
+    pub fn measure_products(&mut self) {
+        if self.products.is_empty() {
+            let positions = self.config.train.batch.min(self.data.train.len());
+            let measured = products::measure(&mut self.network, self.isa, positions, &self.config.sparsity);
+            self.use_products(measured);
+        }
+    }
+
+    /// Lets layers compute as decided elsewhere.
+    ///
+    /// # Panics
+    /// If dense products are decided for what is no sparse layer, or one whose dense weight is over 256 MiB.
+    pub fn use_products(&mut self, products: Vec<LayerProducts>) {
+        products::apply(&mut self.network, &products).unwrap_or_else(|problem| panic!("{problem}"));
+        self.products = products;
+    }
+
+    /// What was measured of each sparse layer, and what it computes with.
+    pub fn products(&self) -> &[LayerProducts] {
+        &self.products
     }
 
     /// Writes a checkpoint, unless a value has stopped being finite: the former checkpoint is then the last good one.
@@ -181,6 +176,7 @@ impl Trainer {
             &self.data.normalizer,
             train.shape(),
             train.classes(),
+            &self.products,
         );
         checkpoint::save(path, &mut self.network, &state)
     }
@@ -190,31 +186,33 @@ impl Trainer {
     /// # Errors
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let (mut clock, mut phases) = (Clock::start(), Phases::default());
         self.load_batch();
+        phases.load = clock.lap();
         let refresh = self.refresh();
+        phases.refresh = clock.lap();
         let explore = self.step < self.explore_steps;
         let mode = Mode::Train(self.seed.named("dropout").numbered(self.step));
         self.network.forward(self.isa, &self.x, mode);
+        phases.forward = clock.lap();
         let (logits, gradient) = self.network.logits_and_gradient();
         let smoothing = self.config.train.label_smoothing as f32;
         let sums = softmax_cross_entropy(self.isa, logits, &self.labels, smoothing, Some(gradient));
+        phases.loss = clock.lap();
         let samples = self.labels.len();
         let loss = sums.loss / samples as f64;
         if !loss.is_finite() {
             return Err(self.diverged("the loss".to_owned()));
         }
-        self.network.backward(self.isa, &self.x, explore);
+        let backward = self.network.backward(self.isa, &self.x, explore);
+        (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
+        clock.lap();
         let lr = self.schedule.rate(self.step);
         self.update(lr as f32, explore);
+        phases.update = clock.lap();
         self.step += 1;
-        Ok(StepReport {
-            step: self.step,
-            loss,
-            accuracy: sums.correct as f64 / samples as f64,
-            samples,
-            lr,
-            refresh,
-        })
+        let accuracy = sums.correct as f64 / samples as f64;
+        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
     }
 
     fn load_batch(&mut self) {

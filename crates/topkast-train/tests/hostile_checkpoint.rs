@@ -90,6 +90,16 @@ fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
     put(path, &safetensors::serialize(views, metadata).unwrap());
 }
 
+/// Replaces the state, JSON, in the checkpoint at `path`; its tensors stay.
+fn rewrite_state(path: &Path, edit: impl FnOnce(&str) -> String) {
+    let bytes = fs::read(path).unwrap();
+    let mut metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
+    let state = metadata.get_mut("topkast").unwrap();
+    *state = edit(state);
+    let all = SafeTensors::deserialize(&bytes).unwrap();
+    put(path, &safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
+}
+
 /// The numbers of a tensor of 2-byte columns, edited.
 fn edit_u16(all: &mut Tensors, name: &str, edit: impl FnOnce(&mut Vec<u16>)) {
     let (_, shape, data) = all.get_mut(name).unwrap();
@@ -186,14 +196,11 @@ fn a_config_that_asks_for_a_giant_network_takes_no_memory() {
         ("hidden = [1000000000, 1000000000]", "method = \"static\""),
     ] {
         let setting = Setting::new();
-        let bytes = fs::read(&setting.path).unwrap();
-        let mut metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
-        let state = metadata.get_mut("topkast").unwrap();
-        let (old_model, old_sparsity) = ("hidden = [6]", "method = \\\"top-kast\\\"");
-        assert!(state.contains(old_model) && state.contains(old_sparsity), "{state}");
-        *state = state.replace(old_model, model).replace(old_sparsity, &sparsity.replace('"', "\\\""));
-        let all = SafeTensors::deserialize(&bytes).unwrap();
-        put(&setting.path, &safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
+        rewrite_state(&setting.path, |state| {
+            let (old_model, old_sparsity) = ("hidden = [6]", "method = \\\"top-kast\\\"");
+            assert!(state.contains(old_model) && state.contains(old_sparsity), "{state}");
+            state.replace(old_model, model).replace(old_sparsity, &sparsity.replace('"', "\\\""))
+        });
         let (loaded, allocated) = allocated_by(|| load_trained(&setting.path).map(drop));
         let message = loaded.unwrap_err().to_string();
         assert!(
@@ -201,6 +208,18 @@ fn a_config_that_asks_for_a_giant_network_takes_no_memory() {
             "{message}"
         );
         assert!(allocated.largest < BOUND, "{allocated:?}");
+    }
+}
+
+#[test]
+fn dense_products_for_what_is_no_sparse_layer() {
+    for name in ["output", "hidden.7"] {
+        let mut setting = Setting::new();
+        let record = format!(r#"{{"name":"{name}","sparse_ms":2.0,"dense_ms":1.0,"products":"dense"}}"#);
+        rewrite_state(&setting.path, |state| {
+            format!("{},\"products\":[{record}]}}", state.strip_suffix('}').unwrap())
+        });
+        assert_eq!(setting.refusal(), format!("layer `{name}` cannot have dense products"));
     }
 }
 

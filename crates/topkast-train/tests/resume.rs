@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Workplace, advance, assert_same, finish, restored, tensors};
-use topkast_train::{Event, Outcome, RunDir, read_metrics, run};
+use topkast_train::{
+    Event, LayerProducts, Outcome, Products, RunDir, data, layer_summaries, load_trained, read_metrics, run,
+};
 
 const STEPS: u64 = 12;
 
@@ -99,6 +101,61 @@ fn sets_and_moments_change_in_these_runs() {
         let name = format!("hidden.0.weight.{part}");
         assert_ne!(early[&name], late[&name], "{name}");
     }
+}
+
+/// What a checkpoint says of the products holds, whatever would be measured now; scoring and resuming follow it.
+#[test]
+fn dense_products_stay_as_decided() {
+    let place = Workplace::new();
+    let overrides = ["sparsity.products=auto"];
+    let mut trainer = place.trainer(&overrides);
+    let decided = [("hidden.0", Products::Dense), ("hidden.1", Products::Sparse)].map(|(name, products)| {
+        LayerProducts { name: name.to_owned(), sparse_ms: 2.5, dense_ms: 0.0625, products }
+    });
+    trainer.use_products(decided.to_vec());
+    advance(&mut trainer, 5);
+    trainer.save(&place.join("middle"), 0.0).unwrap();
+    let losses = finish(&mut trainer);
+    trainer.save(&place.join("want"), 0.0).unwrap();
+    let mut resumed = restored(place.config(&overrides), &place.join("middle"));
+    resumed.measure_products();
+    assert_eq!(resumed.products(), decided);
+    assert_eq!(finish(&mut resumed), losses);
+    resumed.save(&place.join("got"), 0.0).unwrap();
+    assert_same(&tensors(&place.join("got")), &tensors(&place.join("want")), "resumed");
+    let mut loaded = load_trained(&place.join("want")).unwrap();
+    let test = data::load(data::Kind::Idx, &place.join("")).unwrap().test;
+    assert_eq!(loaded.score(&test).unwrap(), trainer.test());
+    let layers = layer_summaries(&mut loaded.network, &loaded.config, &loaded.state.products);
+    let told = layers.iter().map(|layer| (layer.products, layer.sparse_ms, layer.dense_ms));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (Products::Dense, Some(2.5), Some(0.0625)),
+            (Products::Sparse, Some(2.5), Some(0.0625)),
+            (Products::Dense, None, None),
+        ]
+    );
+    let sparse = layer_summaries(place.trainer(&[]).network(), &loaded.config, &[]);
+    assert_eq!(layers[0].training_bytes, sparse[0].training_bytes + 8 * layers[0].n);
+    assert_eq!(layers[1].training_bytes, sparse[1].training_bytes);
+}
+
+/// Timing the products leaves no trace in what is trained.
+#[test]
+fn measuring_products_changes_nothing() {
+    let place = Workplace::new();
+    let [mut measured, mut other] = [place.trainer(&[]), place.trainer(&[])];
+    measured.measure_products();
+    let products = measured.products();
+    assert_eq!(products.iter().map(|layer| &layer.name[..]).collect::<Vec<_>>(), ["hidden.0", "hidden.1"]);
+    let sound = |layer: &LayerProducts| layer.sparse_ms > 0.0 && layer.dense_ms > 0.0;
+    assert!(products.iter().all(|layer| sound(layer) && layer.products == Products::Sparse), "{products:?}");
+    assert_eq!(finish(&mut measured), finish(&mut other));
+    [&mut measured, &mut other].into_iter().zip(["got", "want"]).for_each(|(trainer, name)| {
+        trainer.save(&place.join(name), 0.0).unwrap();
+    });
+    assert_same(&tensors(&place.join("got")), &tensors(&place.join("want")), "measured");
 }
 
 /// Runs in `dir` until the end, or until a step that is a multiple of `every` is made.

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 use topkast::{Counts, Explore, Parameter, Scale, Seed, SparseWeight, Sparsity, Topology, kaiming_normal};
 use topkast_kernels::{
-    Buffer, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient,
-    fma_peak_gflops, naive, sddmm, spmm, spmm_transposed,
+    Buffer, Csr, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient, naive,
+    sddmm_pair, spmm, spmm_transposed,
 };
 
+use super::{Machine, agree, in_pool, quartiles, timed};
 use crate::failure::{Failure, print_line};
 
 /// Time one linear layer: forward, input gradient and weight gradient, sparse and dense
@@ -34,27 +35,31 @@ pub(crate) struct Arguments {
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4096))]
     threads: u32,
+    /// Rounds, in each of which sparse and dense take a turn [default: as many as take 2 s, 15 to 500]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Milliseconds of the three products, each the median over rounds in which sparse and dense take turns.
-#[derive(Clone, Copy)]
-struct Times {
-    forward: f64,
-    input_gradient: f64,
-    weight_gradient: f64,
+/// Quartiles of the milliseconds of the three products and of all together, over rounds in which sparse and dense take
+/// turns.
+type Times = [[f64; 3]; 4];
+
+const PRODUCTS: [&str; 4] = ["forward", "input_gradient", "weight_gradient", "total"];
+
+fn times(rounds: &[[f64; 3]]) -> Times {
+    let product = |which: usize| quartiles(rounds.iter().map(|round| round[which]));
+    [product(0), product(1), product(2), quartiles(rounds.iter().map(|round| round.iter().sum()))]
 }
 
-impl Times {
-    fn total(self) -> f64 {
-        self.forward + self.input_gradient + self.weight_gradient
-    }
-}
+/// Roundings in sums of some thousand products, relative to the largest sum.
+const ROUNDING: f32 = 1e-5;
+/// Products that a naive twin is given to compute: some tenths of a second. Where there are more, it computes some rows.
+const CHECKED: usize = 20_000_000;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let isa = Isa::current().map_err(|error| Failure::BadInput(error.to_string()))?;
     let bytes = u64::from(arguments.rows.max(arguments.cols)) * u64::from(arguments.positions) * 4;
     let weight_bytes = u64::from(arguments.rows) * u64::from(arguments.cols) * 4;
     if bytes > 1 << 32 || weight_bytes > 1 << 32 {
@@ -62,17 +67,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "the dense layer this compares with would need matrices over 4 GiB; choose smaller sizes";
         return Err(Failure::BadInput(message.to_owned()));
     }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads as usize)
-        .build()
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    pool.install(|| {
+    in_pool(arguments.threads, |isa| {
         let mut layer = Layer::new(arguments, isa)?;
         let mut sparse = layer.sparse_weight(arguments.forward, arguments.backward)?;
         layer.check(&mut sparse)?;
-        let (ours, dense) = layer.time(&mut sparse);
-        let break_even = layer.break_even(arguments, dense.total())?;
-        layer.report(arguments, &sparse, ours, dense, break_even)
+        layer.check_dense()?;
+        let machine = Machine::measure(isa);
+        let (ours, dense) = layer.time(&mut sparse, arguments.rounds);
+        let break_even = layer.break_even(arguments, ours[3][1], dense[3][1])?;
+        layer.report(arguments, &machine, sparse.counts(), [ours, dense], break_even)
     })
 }
 
@@ -132,10 +135,8 @@ impl Layer {
             spmm_transposed(*isa, pattern.transposed(), values, dy, none, gathered, dx);
         });
         let (active, explore) = weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
-        let weights = timed(|| {
-            sddmm(*isa, pattern.active(), dy, x, active);
-            sddmm(*isa, pattern.explore(), dy, x, explore);
-        });
+        let structures = [pattern.active(), pattern.explore()];
+        let weights = timed(|| sddmm_pair(*isa, structures, dy, x, [active, explore]));
         [forward, input, weights]
     }
 
@@ -151,53 +152,79 @@ impl Layer {
     /// Compares a sparse round with the naive twins.
     fn check(&mut self, weight: &mut SparseWeight) -> Result<(), Failure> {
         self.sparse_round(weight);
-        let pattern = weight.pattern();
-        let values = weight.active_values();
+        let (pattern, values) = (weight.pattern(), weight.active_values());
         let transposed = pattern.transposed();
         let turned: Vec<f32> = transposed.order.iter().map(|&entry| values[entry as usize]).collect();
-        let explored = naive::sddmm(pattern.explore(), &self.dy, &self.x);
-        let gradient: Vec<f32> =
-            naive::sddmm(pattern.active(), &self.dy, &self.x).into_iter().chain(explored).collect();
-        for (what, got, want) in [
-            ("forward", self.y.padded(), naive::spmm(pattern.active(), values, &self.x).padded()),
-            ("input gradient", self.dx.padded(), naive::spmm(&transposed.csr, &turned, &self.dy).padded()),
-            ("weight gradient", &weight.parameter().gradient[..], &gradient[..]),
-        ] {
-            let largest = want.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let error = got.iter().zip(want).fold(0.0f32, |worst, (got, want)| worst.max((got - want).abs()));
-            // Rounding of sums of some thousand products, relative to the largest sum.
-            if got.len() != want.len() || error > 1e-5 * largest {
-                let message = format!("the {what} differs from its naive twin by {error}; nothing was timed");
-                return Err(Failure::Failed(message));
-            }
+        agree_by_row("forward", pattern.active(), values, &self.x, &self.y)?;
+        agree_by_row("input gradient", &transposed.csr, &turned, &self.dy, &self.dx)?;
+        let (active, explore) = weight.parameter().gradient.split_at(pattern.active().entries());
+        for (set, got) in [(pattern.active(), active), (pattern.explore(), explore)] {
+            let rows = sample(self.rows, set.entries() * self.x.positions());
+            let want = rows.flat_map(|row| naive::sddmm_row(set, &self.dy, &self.x, row));
+            let (got, want): (Vec<f32>, Vec<f32>) = want.map(|(entry, want)| (got[entry], want)).unzip();
+            agree("weight gradient", &got, &want, ROUNDING)?;
         }
         Ok(())
     }
 
-    fn time(&mut self, weight: &mut SparseWeight) -> (Times, Times) {
+    /// Compares some rows of a dense round with those of a sparse layer with all entries there.
+    fn check_dense(&mut self) -> Result<(), Failure> {
+        self.dense_round();
+        let Self { rows, cols, x, dy, y, dx, dense, .. } = self;
+        let (rows, cols) = (*rows, *cols);
+        let products = rows * cols * x.positions();
+        let (mut got, mut want): ([Vec<f32>; 3], [Vec<f32>; 3]) = Default::default();
+        for row in sample(rows, products) {
+            let (full, at) = (full_row(rows, cols, row), row * cols);
+            got[0].extend(y.row(row));
+            want[0].extend(naive::spmm_row(&full, &dense.values[at..][..cols], x, row));
+            got[2].extend(&dense.gradient[at..][..cols]);
+            want[2].extend(naive::sddmm_row(&full, dy, x, row).map(|(_, sum)| sum));
+        }
+        for column in sample(cols, products) {
+            let turned: Vec<f32> = dense.values.iter().skip(column).step_by(cols).copied().collect();
+            got[1].extend(dx.row(column));
+            want[1].extend(naive::spmm_row(&full_row(cols, rows, column), &turned, dy, column));
+        }
+        for (product, (got, want)) in PRODUCTS.iter().zip(got.iter().zip(&want)) {
+            agree(&format!("dense {}", product.replace('_', " ")), got, want, ROUNDING)?;
+        }
+        Ok(())
+    }
+
+    fn time(&mut self, weight: &mut SparseWeight, asked: Option<u32>) -> (Times, Times) {
         let (mut sparse, mut dense) = (Vec::new(), Vec::new());
         self.sparse_round(weight);
         self.dense_round();
         let start = Instant::now();
-        while sparse.len() < 15 || (start.elapsed().as_secs_f64() < 2.0 && sparse.len() < 500) {
+        let more = |done: usize| match asked {
+            Some(rounds) => done < rounds as usize,
+            None => done < 15 || (start.elapsed().as_secs_f64() < 2.0 && done < 500),
+        };
+        while more(sparse.len()) {
             sparse.push(self.sparse_round(weight));
             dense.push(self.dense_round());
         }
-        (medians(&sparse), medians(&dense))
+        (times(&sparse), times(&dense))
     }
 
-    /// The sparsity at which sparse takes as long as dense, B keeping its size relative to A, by bisection; 0 where
-    /// sparse is never slower.
-    fn break_even(&mut self, arguments: &Arguments, dense_ms: f64) -> Result<f64, Failure> {
+    /// The sparsity at which sparse takes as long as dense, B keeping its size relative to A, by bisection from the one that
+    /// was timed: about 0 where sparse is never slower, about 1 where it always is.
+    fn break_even(&mut self, arguments: &Arguments, sparse_ms: f64, dense_ms: f64) -> Result<f64, Failure> {
         let share = (1.0 - arguments.backward) / (1.0 - arguments.forward);
-        let (mut low, mut high) = (0.0, arguments.forward);
+        // At least an entry stays.
+        let highest = 1.0 - 2.0 / (self.rows * self.cols) as f64;
+        let (mut low, mut high) = match arguments.forward {
+            timed if sparse_ms > dense_ms => (timed, highest.max(timed)),
+            timed => (0.0, timed),
+        };
         for _ in 0..6 {
             let forward = (low + high) / 2.0;
             let backward = (1.0 - (1.0 - forward) * share).clamp(0.0, forward);
             let mut weight = self.sparse_weight(forward, backward)?;
             self.sparse_round(&mut weight);
             let rounds: Vec<[f64; 3]> = (0..5).map(|_| self.sparse_round(&mut weight)).collect();
-            if medians(&rounds).total() > dense_ms { low = forward } else { high = forward }
+            if times(&rounds)[3][1] > dense_ms { low = forward } else { high = forward }
         }
         Ok(high)
     }
@@ -205,73 +232,84 @@ impl Layer {
     fn report(
         &self,
         arguments: &Arguments,
-        weight: &SparseWeight,
-        ours: Times,
-        dense: Times,
+        machine: &Machine,
+        Counts { active, backward }: Counts,
+        times: [Times; 2],
         break_even: f64,
     ) -> Result<(), Failure> {
-        let Counts { active, backward } = weight.counts();
-        let gflops = |entries: usize, ms: f64| 2e-6 * entries as f64 * f64::from(arguments.positions) / ms;
         let all = self.rows * self.cols;
-        let peak = fma_peak_gflops(self.isa);
-        let rows = [
-            ("forward", ours.forward, dense.forward, active),
-            ("input_gradient", ours.input_gradient, dense.input_gradient, active),
-            ("weight_gradient", ours.weight_gradient, dense.weight_gradient, backward),
-            ("total", ours.total(), dense.total(), 2 * active + backward),
-        ];
+        let entries = [[active, active, backward, 2 * active + backward], [all, all, all, 3 * all]];
+        let gflops = |side: usize, product: usize| {
+            2e-6 * entries[side][product] as f64 * f64::from(arguments.positions) / times[side][product][1]
+        };
+        let share = |side, product| gflops(side, product) / machine.fma_peak_gflops;
         if arguments.json {
             let mut report = json!({
                 "rows": self.rows, "cols": self.cols, "positions": arguments.positions,
-                "active": active, "backward": backward,
-                "threads": rayon::current_num_threads(), "isa": self.isa.name(),
-                "fma_peak_gflops": peak, "break_even_sparsity": break_even,
+                "active": active, "backward": backward, "break_even_sparsity": break_even,
             });
-            for (name, sparse_ms, dense_ms, entries) in rows {
-                let dense_entries = if name == "total" { 3 * all } else { all };
-                report[format!("{name}_ms")] = json!(sparse_ms);
-                report[format!("dense_{name}_ms")] = json!(dense_ms);
-                report[format!("gflops_{name}")] = json!(gflops(entries, sparse_ms));
-                report[format!("gflops_dense_{name}")] = json!(gflops(dense_entries, dense_ms));
+            machine.add_to(&mut report);
+            for (side, prefix) in ["", "dense_"].into_iter().enumerate() {
+                for (product, name) in PRODUCTS.into_iter().enumerate() {
+                    let [low, median, high] = times[side][product];
+                    report[format!("{prefix}{name}_ms")] = json!(median);
+                    report[format!("{prefix}{name}_ms_spread")] = json!([low, high]);
+                    report[format!("gflops_{prefix}{name}")] = json!(gflops(side, product));
+                    report[format!("fma_share_{prefix}{name}")] = json!(share(side, product));
+                }
             }
             return print_line(report);
         }
         print_line(format!(
-            "{}x{}, {} positions, |A| {active}, |B| {backward}, {}, {} thread(s), FMA peak {peak:.0} GFLOP/s",
-            self.rows,
-            self.cols,
-            arguments.positions,
-            self.isa.name(),
-            rayon::current_num_threads()
+            "{}x{}, {} positions, |A| {active}, |B| {backward}",
+            self.rows, self.cols, arguments.positions
         ))?;
+        print_line(machine)?;
         print_line(format!(
-            "{:<16} {:>10} {:>9} {:>10} {:>8}",
-            "", "sparse ms", "GFLOP/s", "dense ms", "faster"
+            "{:<16} {:>10} {:>15} {:>9} {:>8} {:>10} {:>15} {:>8} {:>8}",
+            "", "sparse ms", "quartiles", "GFLOP/s", "of peak", "dense ms", "quartiles", "of peak", "faster"
         ))?;
-        for (name, sparse_ms, dense_ms, entries) in rows {
-            let name = name.replace('_', " ");
-            let speed = gflops(entries, sparse_ms);
+        for (product, name) in PRODUCTS.into_iter().enumerate() {
+            let [ours, dense] = times.map(|side| side[product]);
+            let spread = |[low, _, high]: [f64; 3]| format!("{low:.3}-{high:.3}");
             print_line(format!(
-                "{name:<16} {sparse_ms:>10.3} {speed:>9.1} {dense_ms:>10.3} {:>7.1}x",
-                dense_ms / sparse_ms
+                "{:<16} {:>10.3} {:>15} {:>9.1} {:>7.0}% {:>10.3} {:>15} {:>7.0}% {:>7.1}x",
+                name.replace('_', " "),
+                ours[1],
+                spread(ours),
+                gflops(0, product),
+                share(0, product) * 100.0,
+                dense[1],
+                spread(dense),
+                share(1, product) * 100.0,
+                dense[1] / ours[1]
             ))?;
         }
-        print_line(format!("sparse is as fast as dense at {:.0}% forward sparsity", break_even * 100.0))
+        let percent = break_even * 100.0;
+        if times[0][3][1] > times[1][3][1] {
+            print_line(
+                "sparse is slower than dense here: choose a higher --forward and --backward sparsity",
+            )?;
+        }
+        print_line(format!("sparse is as fast as dense at {percent:.0}% forward sparsity"))
     }
 }
 
-/// Milliseconds that `work` takes.
-fn timed(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64() * 1e3
+/// As many of `rows` rows, evenly spread, as make [`CHECKED`] products of the `products` that all of them are; at least one.
+fn sample(rows: usize, products: usize) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(products.div_ceil(CHECKED).max(1))
 }
 
-fn medians(rounds: &[[f64; 3]]) -> Times {
-    let median = |which: usize| {
-        let mut times: Vec<f64> = rounds.iter().map(|round| round[which]).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    Times { forward: median(0), input_gradient: median(1), weight_gradient: median(2) }
+/// The structure of a matrix of which one row is full and the others are empty.
+fn full_row(rows: usize, width: usize, full: usize) -> Csr {
+    let offsets = (0..=rows).map(|row| if row > full { width as u32 } else { 0 }).collect();
+    Csr::new(width, offsets, (0..width as u32).collect()).expect("a valid structure")
+}
+
+/// Compares rows of `y` with those of `W·x`.
+fn agree_by_row(what: &str, csr: &Csr, values: &[f32], x: &Matrix, y: &Matrix) -> Result<(), Failure> {
+    let rows = || sample(csr.rows(), csr.entries() * x.positions());
+    let got: Vec<f32> = rows().flat_map(|row| y.row(row)).copied().collect();
+    let want: Vec<f32> = rows().flat_map(|row| naive::spmm_row(csr, values, x, row)).collect();
+    agree(what, &got, &want, ROUNDING)
 }

@@ -2,7 +2,7 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use topkast::{Explore, Seed};
+use topkast::{Counts, Explore, Scale, Seed, Topology};
 use topkast_kernels::{Isa, Matrix, gelu_gradient, relu_gradient};
 use topkast_nn::{Activation, LayerPlan, Linear, ParameterMut};
 
@@ -66,9 +66,13 @@ fn layer([outputs, inputs]: [usize; 2], plan: &LayerPlan, random: &mut ChaCha8Rn
     layer
 }
 
-fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation: Activation) {
+/// With dense products in a sparse layer where `dense` says so.
+fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation: Activation, dense: bool) {
     let mut random = ChaCha8Rng::seed_from_u64(9);
     let mut layer = layer(shape, plan, &mut random);
+    if dense {
+        use_dense_products(&mut layer);
+    }
     let x = random_matrix(shape[1], positions, &mut random);
     let weights = random_matrix(shape[0], positions, &mut random);
     let [weight, bias] = layer.parameters();
@@ -85,7 +89,8 @@ fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation
             Activation::Gelu => gelu_gradient(isa, &pre, &mut dy),
         }
         let mut dx = Matrix::default();
-        layer.backward(isa, &x, &dy, Some(&mut dx), true);
+        layer.input_gradient(isa, &dy, None, &mut dx);
+        layer.weight_gradient(isa, &x, &dy, true);
         for position in 0..positions {
             for (feature, &want) in expected.outputs[position].iter().enumerate() {
                 assert_close(
@@ -108,6 +113,12 @@ fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation
     }
 }
 
+fn use_dense_products(layer: &mut Linear) {
+    let Linear::Sparse(layer) = layer else { panic!("a dense layer always has them") };
+    assert!(layer.dense_bytes() == 0 && layer.use_dense_products());
+    assert_eq!(layer.dense_bytes(), 8 * layer.weight.pattern().total());
+}
+
 const LAYERS: [([usize; 2], usize); 9] = [
     ([1, 1], 1),
     ([1, 33], 17),
@@ -125,7 +136,8 @@ fn sparse_layers() {
     for (shape, positions) in LAYERS {
         for activation in ACTIVATIONS {
             let plan = sparse_plan(shape[0], shape[1], Explore::Magnitude);
-            check_layer(shape, positions, &plan, activation);
+            check_layer(shape, positions, &plan, activation, false);
+            check_layer(shape, positions, &plan, activation, true);
         }
     }
 }
@@ -134,20 +146,28 @@ fn sparse_layers() {
 fn dense_layers() {
     for (shape, positions) in LAYERS {
         for activation in ACTIVATIONS {
-            check_layer(shape, positions, &LayerPlan::Dense, activation);
+            check_layer(shape, positions, &LayerPlan::Dense, activation, false);
         }
     }
 }
 
 #[test]
 fn without_exploration_only_a_gets_gradients() {
+    without_exploration(false);
+    without_exploration(true);
+}
+
+fn without_exploration(dense: bool) {
     let plan = sparse_plan(15, 17, Explore::Random);
     let mut random = ChaCha8Rng::seed_from_u64(4);
     let mut layer = layer([15, 17], &plan, &mut random);
+    if dense {
+        use_dense_products(&mut layer);
+    }
     let (x, dy) = (random_matrix(17, 16, &mut random), random_matrix(15, 16, &mut random));
     for isa in Isa::available() {
         let gradients = [true, false].map(|explore| {
-            layer.backward(isa, &x, &dy, None, explore);
+            layer.weight_gradient(isa, &x, &dy, explore);
             gradient_of(&layer.parameters()[0]).to_vec()
         });
         let active = (15usize * 17).div_ceil(3);
@@ -155,4 +175,18 @@ fn without_exploration_only_a_gets_gradients() {
         assert!(gradients[0][active..].iter().all(|&slope| slope != 0.0));
         assert!(gradients[1][active..].iter().all(|&slope| slope == 0.0));
     }
+}
+
+/// Timing it takes no more than a slice of its dense form, and dense products are out of the question.
+#[test]
+fn a_weight_too_large_to_be_written_out() {
+    let counts = Counts { active: 9000, backward: 9000 };
+    let plan = LayerPlan::Sparse { counts, topology: Topology::Static, scale: Scale::Active };
+    let layer = Linear::new(9000, 9000, &plan, Seed::new(1)).unwrap();
+    let Linear::Sparse(mut layer) = layer else { panic!("planned sparse") };
+    let times = layer.time_products(Isa::available()[0], 1, true, true);
+    assert!(times.sparse > 0.0 && times.dense > 0.0, "{times:?}");
+    assert_eq!(layer.time_copies(true), None);
+    assert!(!layer.use_dense_products());
+    assert_eq!(layer.dense_bytes(), 0);
 }

@@ -58,6 +58,16 @@ pub enum ReservoirKind {
     Dense,
 }
 
+/// How sparse layers compute.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProductsKind {
+    /// With their non-zeros.
+    Sparse,
+    /// Each as was measured faster when training started.
+    Auto,
+}
+
 /// What the initial variance of sparse layers is fitted to.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,7 @@ use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
 
 use super::{
     ActivationKind, ConfigError, Distribution, ExploreKind, Method, ModelKind, OptimizerKind, PenaltyName,
-    ReservoirKind, ScaleKind, ScheduleKind,
+    ProductsKind, ReservoirKind, ScaleKind, ScheduleKind,
 };
 use crate::data;
 
@@ -56,6 +56,8 @@ pub struct SparsityConfig {
     pub explore_until: f64,
     /// Where C is kept.
     pub reservoir: ReservoirKind,
+    /// How sparse layers compute.
+    pub products: ProductsKind,
     /// What the initial variance of sparse layers is fitted to.
     pub init_scale: ScaleKind,
     /// Layers kept dense: `first`, `last`, or a layer name in which `*` stands for anything.
@@ -158,6 +160,7 @@ impl Default for SparsityConfig {
             explore: ExploreKind::Magnitude,
             explore_until: 1.0,
             reservoir: ReservoirKind::Dense,
+            products: ProductsKind::Sparse,
             init_scale: ScaleKind::Auto,
             keep_dense: vec!["last".to_owned()],
             layers: Vec::new(),

@@ -9,7 +9,9 @@ mod pass;
 mod rule;
 mod seen;
 
-use topkast_train::{Config, Trainer};
+use topkast_nn::Linear;
+use topkast_train::config::ProductsKind;
+use topkast_train::{Config, LayerProducts, Products, Trainer};
 
 use data::Batches;
 use masked::Masked;
@@ -51,6 +53,10 @@ fn follow(settings: &[&str]) -> Course {
     let settings = BASE.iter().chain(settings).map(|&setting| setting.to_owned()).chain([path]);
     let config = Config::load(None, &settings.collect::<Vec<_>>()).unwrap();
     let mut trainer = Trainer::new(config.clone()).unwrap();
+    if config.sparsity.products == ProductsKind::Auto {
+        let decided = all_dense(&mut trainer);
+        trainer.use_products(decided);
+    }
     let start = seen::layers(&mut trainer);
     let mut oracle = Masked::new(&config, &start);
     compare(&oracle, &start, "before training");
@@ -69,6 +75,16 @@ fn follow(settings: &[&str]) -> Course {
         activated += report.refresh.map_or(0, |refresh| refresh.newly_active);
     }
     Course { first_loss: losses[0], last_loss: losses[losses.len() - 1], activated }
+}
+
+/// The decision to compute every sparse layer with dense products.
+fn all_dense(trainer: &mut Trainer) -> Vec<LayerProducts> {
+    let layer = |(name, linear): (&str, &mut Linear)| {
+        let (name, sparse_ms, dense_ms) = (name.to_owned(), 2.0, 1.0);
+        let products = Products::Dense;
+        matches!(linear, Linear::Sparse(_)).then_some(LayerProducts { name, sparse_ms, dense_ms, products })
+    };
+    trainer.network().linears().filter_map(layer).collect()
 }
 
 fn compare(oracle: &Masked, seen: &[Seen], when: &str) {
@@ -145,4 +161,8 @@ cases! {
     cosine: SGD, ["optimizer.schedule=cosine", "optimizer.lr=0.05", "sparsity.refresh_every=7"];
     static_mask: SGD, ["sparsity.method=static"];
     static_mask_adamw: ADAMW, ["sparsity.method=static"];
+    dense_products: SGD, ["sparsity.products=auto", "sparsity.keep_dense=[]", "sparsity.refresh_every=7"];
+    dense_products_gelu: ADAMW,
+        ["sparsity.products=auto", "model.activation=gelu", "sparsity.explore_until=0.5", "sparsity.refresh_every=1"];
+    dense_products_static: SGD, ["sparsity.products=auto", "sparsity.method=static"];
 }
