@@ -1,0 +1,69 @@
+//! The largest entries of C in order, kept while entries come and go.
+
+use std::cmp::Reverse;
+
+use crate::Entry;
+
+/// The first entries of C by [`Entry::rank`], as many as were asked for last, more or fewer as exchanges left them.
+#[derive(Default)]
+pub(super) struct Head {
+    entries: Vec<Entry>,
+    /// Everything of C up to this rank is in `entries`; `None` where that is all of C.
+    end: Option<(Reverse<u32>, u64)>,
+}
+
+impl Head {
+    /// That of a C of which nothing is known yet.
+    pub(super) fn unknown() -> Self {
+        // Before every rank.
+        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)) }
+    }
+
+    /// Whether the `count` first of C are known.
+    pub(super) fn suffices(&self, count: usize) -> bool {
+        self.entries.len() >= count || self.end.is_none()
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Starts over with what `list` pushes: the first `len` of C, or, with `all`, the whole of it.
+    pub(super) fn fill(&mut self, len: usize, all: bool, list: impl FnOnce(&mut Vec<Entry>)) {
+        self.entries.clear();
+        self.entries.shrink_to(len);
+        self.entries.reserve(len);
+        list(&mut self.entries);
+        self.entries.sort_unstable_by_key(Entry::rank);
+        self.end = self.entries.last().filter(|_| !all).map(Entry::rank);
+    }
+
+    /// Follows an exchange: those that `went` leave, and those of `came` that belong to the head come in.
+    pub(super) fn exchange(&mut self, came: &[Entry], went: impl Fn(u64) -> bool, spare: &mut Vec<Entry>) {
+        self.entries.retain(|entry| !went(entry.index));
+        spare.clear();
+        spare.extend(came.iter().filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
+        spare.sort_unstable_by_key(Entry::rank);
+        // From the back, so that each entry moves once.
+        let mut rest = self.entries.len();
+        self.entries.extend_from_slice(spare);
+        for (before, entry) in spare.iter().enumerate().rev() {
+            let place = self.entries[..rest].partition_point(|other| other.rank() < entry.rank());
+            self.entries.copy_within(place..rest, place + before + 1);
+            self.entries[place + before] = *entry;
+            rest = place;
+        }
+    }
+
+    /// Forgets all beyond the first `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        if len < self.entries.len() {
+            self.entries.truncate(len);
+            self.end = self.entries.last().map(Entry::rank);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+}
