@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use super::{Reservoir, ReservoirState};
-use crate::selection::select_largest;
+use crate::selection::{magnitude, select_largest, threshold};
 use crate::{Entry, WeightError};
 
 /// θ written out, 4 bytes an entry, and two bits an entry: whether it is in B, and whether it has been and left. The slots
@@ -87,13 +87,52 @@ impl DenseReservoir {
     /// Searches θ for at least the first `count` of C.
     fn search(&mut self, count: usize) {
         let all = self.theta.len() - self.in_backward.count as usize;
-        let count = (count + count / 4).max(self.usual()).min(all);
+        // More than is wanted now, so that the next refreshes need no search.
+        let count = (count + (3 * count).min(self.theta.len() / 32)).max(self.usual()).min(all);
         let Self { theta, in_backward, head, .. } = self;
-        let entries = || {
-            let entries = (0..).zip(theta.iter()).map(|(index, &value)| Entry { index, value });
-            entries.filter(|entry| !in_backward.has(entry.index))
-        };
-        head.fill(count, count == all, |out| select_largest(&entries, count, |entry| out.push(entry)));
+        let chunks = || theta.chunks(64).zip(&in_backward.words).zip((0..).step_by(64));
+        let least = likely_bound(|| chunks().step_by(SAMPLED), count as f64 / all as f64);
+        head.fill(count, all, |out| {
+            chunks().for_each(|chunk| list_from(least, chunk, out));
+            if out.len() < count {
+                out.clear();
+                let entries = || chunks().flat_map(outside_backward);
+                select_largest(&entries, count, |entry| out.push(entry));
+            }
+        });
+    }
+}
+
+/// 64 entries of θ, which of them are in B, and the index of the first.
+type Chunk<'a> = ((&'a [f32], &'a u64), u64);
+
+/// One in how many chunks tells of all where something is to be expected only.
+const SAMPLED: usize = 16;
+
+fn outside_backward(((values, &in_backward), first): Chunk<'_>) -> impl Iterator<Item = Entry> {
+    let entries = (0..).zip(values).filter(move |&(bit, _)| in_backward >> bit & 1 == 0);
+    entries.map(move |(bit, &value)| Entry { index: first + bit, value })
+}
+
+/// A magnitude that somewhat more than this share of C has at least, to judge by some chunks.
+fn likely_bound<'a, I>(chunks: impl Fn() -> I, share: f64) -> u32
+where
+    I: Iterator<Item = Chunk<'a>>,
+{
+    let values = || chunks().flat_map(outside_backward).map(|entry| entry.value);
+    let sampled = values().count();
+    // Three standard deviations of how many of the sample may be among them.
+    let expected = share * sampled as f64;
+    let wanted = (expected + 3.0 * expected.sqrt() + 1.0).ceil() as usize;
+    if wanted < sampled { threshold(&values, wanted).magnitude } else { 0 }
+}
+
+/// Appends what is not in B and has at least the magnitude `least`: the one pass over all of θ.
+fn list_from(least: u32, ((values, &in_backward), first): Chunk<'_>, out: &mut Vec<Entry>) {
+    for (bit, &value) in (0..).zip(values) {
+        if (magnitude(value) >= least) & (in_backward >> bit & 1 == 0) {
+            out.push(Entry { index: first + bit, value });
+        }
     }
 }
 

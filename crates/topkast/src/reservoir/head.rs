@@ -28,14 +28,13 @@ impl Head {
         &self.entries
     }
 
-    /// Starts over with what `list` pushes: the first `len` of C, or, with `all`, the whole of it.
-    pub(super) fn fill(&mut self, len: usize, all: bool, list: impl FnOnce(&mut Vec<Entry>)) {
+    /// Starts over with what `list` pushes: about `len` first of the `all` entries of C.
+    pub(super) fn fill(&mut self, len: usize, all: usize, list: impl FnOnce(&mut Vec<Entry>)) {
         self.entries.clear();
-        self.entries.shrink_to(len);
-        self.entries.reserve(len);
+        self.entries.shrink_to(2 * len);
         list(&mut self.entries);
         self.entries.sort_unstable_by_key(Entry::rank);
-        self.end = self.entries.last().filter(|_| !all).map(Entry::rank);
+        self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
     }
 
     /// Follows an exchange: those that `went` leave, and those of `came` that belong to the head come in.
