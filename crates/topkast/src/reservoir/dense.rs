@@ -2,11 +2,11 @@
 
 use super::head::Head;
 use super::{Reservoir, ReservoirState};
-use crate::selection::{magnitude, select_largest, threshold};
+use crate::selection::{magnitude, select_largest};
 use crate::{Entry, WeightError};
 
 /// θ written out, 4 bytes an entry, and two bits an entry: whether it is in B, and whether it has been and left. The slots
-/// of entries in B are stale.
+/// of entries in B mean nothing.
 ///
 /// The largest entries of C are kept in order, so that a refresh does not look at θ. Only once exchanges have used them up
 /// is it searched for as many again.
@@ -81,7 +81,7 @@ impl DenseReservoir {
 
     /// How many entries of C are worth keeping in order: few beside θ, many beside what one refresh exchanges.
     fn usual(&self) -> usize {
-        self.theta.len() / 256 + 64
+        self.theta.len() / 128 + 64
     }
 
     /// Searches θ for at least the first `count` of C.
@@ -89,52 +89,47 @@ impl DenseReservoir {
         let all = self.theta.len() - self.in_backward.count as usize;
         // More than is wanted now, so that the next refreshes need no search.
         let count = (count + (3 * count).min(self.theta.len() / 32)).max(self.usual()).min(all);
+        let least = self.head.expected(count);
         let Self { theta, in_backward, head, .. } = self;
-        let chunks = || theta.chunks(64).zip(&in_backward.words).zip((0..).step_by(64));
-        let least = likely_bound(|| chunks().step_by(SAMPLED), count as f64 / all as f64);
+        let outside = |entry: &Entry| !in_backward.has(entry.index);
         head.fill(count, all, |out| {
-            chunks().for_each(|chunk| list_from(least, chunk, out));
-            if out.len() < count {
+            let listed = least.is_some_and(|least| list_from(least, theta, outside, 4 * count, out));
+            if !listed || out.len() < count {
                 out.clear();
-                let entries = || chunks().flat_map(outside_backward);
-                select_largest(&entries, count, |entry| out.push(entry));
+                select_largest(&|| numbered(theta, 0).filter(outside), count, |entry| out.push(entry));
             }
         });
     }
 }
 
-/// 64 entries of θ, which of them are in B, and the index of the first.
-type Chunk<'a> = ((&'a [f32], &'a u64), u64);
-
-/// One in how many chunks tells of all where something is to be expected only.
-const SAMPLED: usize = 16;
-
-fn outside_backward(((values, &in_backward), first): Chunk<'_>) -> impl Iterator<Item = Entry> {
-    let entries = (0..).zip(values).filter(move |&(bit, _)| in_backward >> bit & 1 == 0);
-    entries.map(move |(bit, &value)| Entry { index: first + bit, value })
+fn numbered(values: &[f32], first: usize) -> impl Iterator<Item = Entry> {
+    (first as u64..).zip(values).map(|(index, &value)| Entry { index, value })
 }
 
-/// A magnitude that somewhat more than this share of C has at least, to judge by some chunks.
-fn likely_bound<'a, I>(chunks: impl Fn() -> I, share: f64) -> u32
-where
-    I: Iterator<Item = Chunk<'a>>,
-{
-    let values = || chunks().flat_map(outside_backward).map(|entry| entry.value);
-    let sampled = values().count();
-    // Three standard deviations of how many of the sample may be among them.
-    let expected = share * sampled as f64;
-    let wanted = (expected + 3.0 * expected.sqrt() + 1.0).ceil() as usize;
-    if wanted < sampled { threshold(&values, wanted).magnitude } else { 0 }
-}
-
-/// Appends what is not in B and has at least the magnitude `least`: the one pass over all of θ.
-fn list_from(least: u32, ((values, &in_backward), first): Chunk<'_>, out: &mut Vec<Entry>) {
-    for (bit, &value) in (0..).zip(values) {
-        if (magnitude(value) >= least) & (in_backward >> bit & 1 == 0) {
-            out.push(Entry { index: first + bit, value });
+/// Appends the entries of `theta` that are `wanted` and have at least the magnitude `least`, unless they are more than
+/// `most`; returns whether they were not.
+fn list_from(
+    least: u32,
+    theta: &[f32],
+    wanted: impl Fn(&Entry) -> bool,
+    most: usize,
+    out: &mut Vec<Entry>,
+) -> bool {
+    let large = |value: f32| magnitude(value) as i32 >= least as i32;
+    // Few are large: those in B have a slot of zero. So most groups are passed over, by vectors.
+    for (values, first) in theta.chunks(GROUP).zip((0..).step_by(GROUP)) {
+        if values.iter().fold(false, |any, &value| any | large(value)) {
+            out.extend(numbered(values, first).filter(|entry| large(entry.value) && wanted(entry)));
+            if out.len() > most {
+                return false;
+            }
         }
     }
+    true
 }
+
+/// How many values are looked at together.
+const GROUP: usize = 16;
 
 impl Reservoir for DenseReservoir {
     fn head(&mut self, count: usize) -> &[Entry] {
@@ -155,11 +150,12 @@ impl Reservoir for DenseReservoir {
             self.dormant.set(entry.index, true);
         }
         for &index in entered {
+            self.theta[index as usize] = 0.0;
             self.in_backward.set(index, true);
             self.dormant.set(index, false);
         }
         let in_backward = &self.in_backward;
-        self.head.exchange(left, |index| in_backward.has(index), &mut self.spare);
+        self.head.exchange(left, entered.len(), |index| in_backward.has(index), &mut self.spare);
         // Where more comes than goes, as when B∖A is drawn at random.
         if self.head.entries().len() > 4 * self.usual() {
             self.head.truncate(self.usual());

@@ -5,18 +5,19 @@ use std::cmp::Reverse;
 use crate::Entry;
 
 /// The first entries of C by [`Entry::rank`], as many as were asked for last, more or fewer as exchanges left them.
-#[derive(Default)]
 pub(super) struct Head {
     entries: Vec<Entry>,
     /// Everything of C up to this rank is in `entries`; `None` where that is all of C.
     end: Option<(Reverse<u32>, u64)>,
+    /// From one entry's magnitude to the next, on average, when they were last listed.
+    step: Option<f32>,
 }
 
 impl Head {
     /// That of a C of which nothing is known yet.
     pub(super) fn unknown() -> Self {
         // Before every rank.
-        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)) }
+        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)), step: None }
     }
 
     /// Whether the `count` first of C are known.
@@ -28,18 +29,42 @@ impl Head {
         &self.entries
     }
 
-    /// Starts over with what `list` pushes: about `len` first of the `all` entries of C.
+    /// The magnitude from which there are likely more than `count` in C, to judge by how far those found last were from
+    /// one to the next.
+    pub(super) fn expected(&self, count: usize) -> Option<u32> {
+        let (Reverse(start), _) = self.entries.first().map(Entry::rank).or(self.end)?;
+        let way = 1.5 * f64::from(self.step?) * count as f64;
+        Some(start.saturating_sub(way as u32))
+    }
+
+    /// Starts over with what `list` pushes: the first of the `all` entries of C, at least `len`.
     pub(super) fn fill(&mut self, len: usize, all: usize, list: impl FnOnce(&mut Vec<Entry>)) {
         self.entries.clear();
-        self.entries.shrink_to(2 * len);
+        self.entries.shrink_to(4 * len);
         list(&mut self.entries);
         self.entries.sort_unstable_by_key(Entry::rank);
         self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
+        self.step = self.end.map(|(Reverse(last), _)| {
+            let (Reverse(first), _) = self.entries[0].rank();
+            (first - last) as f32 / self.entries.len() as f32
+        });
     }
 
-    /// Follows an exchange: those that `went` leave, and those of `came` that belong to the head come in.
-    pub(super) fn exchange(&mut self, came: &[Entry], went: impl Fn(u64) -> bool, spare: &mut Vec<Entry>) {
-        self.entries.retain(|entry| !went(entry.index));
+    /// Follows an exchange: those that `went`, `count` of them in C, leave, and those of `came` that belong to the head
+    /// come in.
+    pub(super) fn exchange(
+        &mut self,
+        came: &[Entry],
+        count: usize,
+        went: impl Fn(u64) -> bool,
+        spare: &mut Vec<Entry>,
+    ) {
+        // Chosen by magnitude they are the first.
+        let first = self.entries.iter().take_while(|entry| went(entry.index)).count();
+        self.entries.drain(..first);
+        if first < count {
+            self.entries.retain(|entry| !went(entry.index));
+        }
         spare.clear();
         spare.extend(came.iter().filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
         spare.sort_unstable_by_key(Entry::rank);

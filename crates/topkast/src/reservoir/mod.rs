@@ -38,7 +38,7 @@ pub trait Reservoir: Send + Sync {
 
 /// A reservoir's contents, as checkpoints store them.
 pub enum ReservoirState<'a> {
-    /// θ in flat order (entries of B may be stale), and which entries of C have been in B.
+    /// θ in flat order (what is there for entries of B means nothing), and which entries of C have been in B.
     Dense {
         /// θ.
         theta: &'a [f32],
