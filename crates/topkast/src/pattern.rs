@@ -131,13 +131,11 @@ impl Pattern {
     }
 
     /// The cells of `entries`, which ascend.
-    pub(crate) fn cells(
-        &self,
-        entries: impl Iterator<Item = usize> + Clone,
-    ) -> impl Iterator<Item = Cell> {
+    pub(crate) fn cells(&self, entries: impl Iterator<Item = usize> + Clone) -> impl Iterator<Item = Cell> {
         let explored = self.active.entries();
         let of_active = entries.clone().take_while(move |&entry| entry < explored);
-        let of_explore = entries.skip_while(move |&entry| entry < explored).map(move |entry| entry - explored);
+        let of_explore =
+            entries.skip_while(move |&entry| entry < explored).map(move |entry| entry - explored);
         self.active.cells(of_active).chain(self.explore.cells(of_explore))
     }
 

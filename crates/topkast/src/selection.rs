@@ -64,8 +64,7 @@ impl Cut {
         indices: &mut Vec<u64>,
         tied: impl FnOnce(u32, &mut Vec<u64>),
     ) -> Self {
-        let (above, &mut magnitude, rest) =
-            magnitudes.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+        let (above, &mut magnitude, rest) = magnitudes.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
         let wanted = 1 + above.iter().filter(|&&other| other == magnitude).count();
         if !rest.contains(&magnitude) {
             return Self::from(magnitude);

@@ -109,12 +109,7 @@ impl CsrEdit {
         }
     }
 
-    fn plan(
-        &mut self,
-        csr: &Csr,
-        removed: impl Iterator<Item = Cell>,
-        inserted: impl Iterator<Item = Cell>,
-    ) {
+    fn plan(&mut self, csr: &Csr, removed: impl Iterator<Item = Cell>, inserted: impl Iterator<Item = Cell>) {
         self.reset(csr.entries());
         self.removed.extend(removed.map(|cell| Removed { place: csr.place(cell), entry: 0 }));
         self.removed.sort_unstable_by_key(|removed| removed.place);
@@ -261,16 +256,15 @@ impl Csr {
     }
 
     /// The first entry that does not come before `place`, and whether it is there.
-    fn find(&self, place: Place) -> (u32, bool) {
-        let run = place.run as usize;
-        let (start, end) = (self.starts()[run], self.starts()[run + 1]);
+    fn find(&self, Place { run, column }: Place) -> (u32, bool) {
+        let (start, end) = (self.starts()[run as usize], self.starts()[run as usize + 1]);
         let run = start as usize..end as usize;
-        let before = match &self.columns {
-            Columns::U16(columns) => columns[run].partition_point(|&column| u32::from(column) < place.column),
-            Columns::U32(columns) => columns[run].partition_point(|&column| column < place.column),
+        let (before, there) = match &self.columns {
+            // Lossless: the place is in this structure.
+            Columns::U16(columns) => rank_of(&columns[run], column as u16),
+            Columns::U32(columns) => rank_of(&columns[run], column),
         };
-        let entry = start + before as u32;
-        (entry, entry < end && self.column(entry as usize) == place.column as usize)
+        (start + before as u32, there)
     }
 
     /// The cells of `entries`, which ascend.
@@ -305,6 +299,17 @@ impl Transposed {
         original.inserted().for_each(|(entry, number)| numbers[number] = entry as u32);
         edit.apply(&mut self.order, numbers);
     }
+}
+
+/// How many of the ascending `columns` are less than `column`, and whether it is among them.
+fn rank_of<T: Copy + Ord>(columns: &[T], column: T) -> (usize, bool) {
+    // Most runs are so short that to compare with all of them, by vectors, is faster than to guess at half of them.
+    let before = if columns.len() <= 128 {
+        columns.iter().filter(|&&other| other < column).count()
+    } else {
+        columns.partition_point(|&other| other < column)
+    };
+    (before, columns.get(before) == Some(&column))
 }
 
 /// How many of the first elements satisfy `before`, in time logarithmic in that.

@@ -68,14 +68,16 @@ impl Head {
         spare.clear();
         spare.extend(came.iter().filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
         spare.sort_unstable_by_key(Entry::rank);
-        // From the back, so that each entry moves once.
+        // Merged from the back, so that each entry moves once.
         let mut rest = self.entries.len();
         self.entries.extend_from_slice(spare);
         for (before, entry) in spare.iter().enumerate().rev() {
-            let place = self.entries[..rest].partition_point(|other| other.rank() < entry.rank());
-            self.entries.copy_within(place..rest, place + before + 1);
-            self.entries[place + before] = *entry;
-            rest = place;
+            let rank = entry.rank();
+            while rest > 0 && self.entries[rest - 1].rank() > rank {
+                self.entries[rest + before] = self.entries[rest - 1];
+                rest -= 1;
+            }
+            self.entries[rest + before] = *entry;
         }
     }
 

@@ -132,7 +132,8 @@ impl Refresher {
         let Window { low, high } = window;
         let enough = state.reserve(low, most);
         let head = first(state.reservoir.head(enough), enough);
-        let border = candidates.partition_point(|one| (one.entry as usize) < state.pattern.active().entries());
+        let border =
+            candidates.partition_point(|one| (one.entry as usize) < state.pattern.active().entries());
         let (active, explore) = candidates.split_at(border);
         magnitudes.clear();
         magnitudes.extend(active.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < high));
@@ -149,7 +150,8 @@ impl Refresher {
         });
         let found = (low..high).contains(&cut.magnitude);
         if found {
-            *guess = Some(guess.map_or_else(|| Guess::first(cut.magnitude), |guess| guess.next(cut.magnitude)));
+            *guess =
+                Some(guess.map_or_else(|| Guess::first(cut.magnitude), |guess| guess.next(cut.magnitude)));
         }
         found.then_some((cut, enough))
     }
@@ -233,10 +235,12 @@ impl Refresher {
         }
         let values = &parameter.values;
         left.clear();
-        left.extend(changes.left().map(|leaver| Entry {
-            index: pattern.index(leaver.cell),
-            value: values[leaver.entry as usize],
-        }));
+        left.extend(
+            changes.left().map(|leaver| Entry {
+                index: pattern.index(leaver.cell),
+                value: values[leaver.entry as usize],
+            }),
+        );
         entered.clear();
         entered.extend(changes.entered().map(|entry| entry.index));
         reservoir.exchange(left, entered);

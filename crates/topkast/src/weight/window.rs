@@ -71,10 +71,9 @@ pub(super) fn collect(values: &[f32], first: usize, sure: Range<u32>, out: &mut 
     for (group, first) in values.chunks(GROUP).zip((first..).step_by(GROUP)) {
         if group.iter().fold(false, |any, value| any | unsure(value)) {
             let unsure = group.iter().zip(first..).filter(|(value, _)| unsure(value));
-            out.extend(unsure.map(|(value, entry)| Candidate {
-                entry: entry as u32,
-                magnitude: magnitude(*value),
-            }));
+            out.extend(
+                unsure.map(|(value, entry)| Candidate { entry: entry as u32, magnitude: magnitude(*value) }),
+            );
         }
     }
 }
