@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
 use crate::score::Score;
-use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
+use crate::summary::{Summary, layer_summaries, median, share, train_flops_ratio};
 use crate::trainer::{RefreshReport, StepReport, Trainer};
 use crate::{Config, TrainError, files, machine};
 
@@ -153,10 +153,12 @@ impl<'a> Run<'a> {
         let metrics_path = dir.metrics();
         let metrics = MetricsLog::open(&metrics_path, trainer.steps_done())
             .map_err(TrainError::write(&metrics_path))?;
-        // Room for all step times now, so that the loop does not allocate.
-        let steps = trainer.total_steps().min(1 << 24) as usize;
+        // Room for all times now, so that the loop does not allocate.
+        let steps = trainer.total_steps().min(1 << 24);
+        let refreshes = steps / trainer.config().sparsity.refresh_every;
         let started = Instant::now();
-        let (step_ms, refresh_ms) = (Vec::with_capacity(steps), Vec::new());
+        let step_ms = Vec::with_capacity(steps as usize);
+        let refresh_ms = Vec::with_capacity(refreshes as usize);
         Ok(Self { dir, trainer, metrics, started, seconds_before, saved, step_ms, refresh_ms, refresh: None })
     }
 
@@ -280,6 +282,7 @@ impl<'a> Run<'a> {
             seconds,
             step_ms_median: median(&mut self.step_ms),
             refresh_ms_median: median(&mut self.refresh_ms),
+            refresh_share: share(&self.refresh_ms, &self.step_ms),
             peak_rss_bytes: machine::peak_rss_bytes(),
             parameters: sparse().map(|layer| layer.n).sum(),
             active: sparse().map(|layer| layer.active).sum(),

@@ -1,4 +1,4 @@
-//! Where a sparse weight's entries are: the structure of A and of B∖A, shared and immutable.
+//! Where a sparse weight's entries are: the structure of A and of B∖A. It is shared, and whoever holds it sees no refresh change it.
 
 use std::sync::OnceLock;
 

@@ -88,11 +88,11 @@ impl DenseReservoir {
     fn search(&mut self, count: usize) {
         let all = self.theta.len() - self.in_backward.count as usize;
         // More than is wanted now, so that the next refreshes need no search.
-        let count = (count + (3 * count).min(self.theta.len() / 32)).max(self.usual()).min(all);
+        let count = (count + self.usual()).min(all);
         let least = self.head.expected(count);
-        let Self { theta, in_backward, head, .. } = self;
+        let Self { theta, in_backward, head, spare, .. } = self;
         let outside = |entry: &Entry| !in_backward.has(entry.index);
-        head.fill(count, all, |out| {
+        head.fill(count, all, spare, |out| {
             let listed = least.is_some_and(|least| list_from(least, theta, outside, 4 * count, out));
             if !listed || out.len() < count {
                 out.clear();

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::Entry;
+use crate::selection::magnitude;
 
 /// The first entries of C by [`Entry::rank`], as many as were asked for last, more or fewer as exchanges left them.
 pub(super) struct Head {
@@ -37,16 +38,27 @@ impl Head {
         Some(start.saturating_sub(way as u32))
     }
 
-    /// Starts over with what `list` pushes: the first of the `all` entries of C, at least `len`.
-    pub(super) fn fill(&mut self, len: usize, all: usize, list: impl FnOnce(&mut Vec<Entry>)) {
-        self.entries.clear();
-        self.entries.shrink_to(4 * len);
+    /// Starts over with what `list` pushes, in ascending order of index: the first of the `all` entries of C, at least
+    /// `len`.
+    pub(super) fn fill(
+        &mut self,
+        len: usize,
+        all: usize,
+        spare: &mut Vec<Entry>,
+        list: impl FnOnce(&mut Vec<Entry>),
+    ) {
+        for entries in [&mut self.entries, spare] {
+            entries.clear();
+            entries.shrink_to(4 * len);
+        }
         list(&mut self.entries);
-        self.entries.sort_unstable_by_key(Entry::rank);
+        sort(&mut self.entries, spare);
         self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
-        self.step = self.end.map(|(Reverse(last), _)| {
-            let (Reverse(first), _) = self.entries[0].rank();
-            (first - last) as f32 / self.entries.len() as f32
+        // They are the closer the smaller; it is the last that tell of those to come.
+        let last = &self.entries[self.entries.len() * 3 / 4..];
+        self.step = self.end.map(|(Reverse(end), _)| {
+            let (Reverse(start), _) = last[0].rank();
+            (start - end) as f32 / last.len() as f32
         });
     }
 
@@ -91,5 +103,31 @@ impl Head {
 
     pub(super) fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
+/// Sorts by rank what is in ascending order of index: by counting one digit of the magnitudes after the other, the lowest
+/// first, each of which keeps the order of those it does not tell apart.
+fn sort(entries: &mut Vec<Entry>, spare: &mut Vec<Entry>) {
+    const DIGIT: u32 = 11;
+    let magnitudes = || entries.iter().map(|entry| magnitude(entry.value));
+    let (Some(least), Some(most)) = (magnitudes().min(), magnitudes().max()) else { return };
+    spare.clear();
+    spare.extend_from_slice(entries);
+    for shift in (0..u32::BITS).step_by(DIGIT as usize).take_while(|shift| (most - least) >> shift != 0) {
+        let digit = |entry: &Entry| (most - magnitude(entry.value)) as usize >> shift & ((1 << DIGIT) - 1);
+        let mut ends = [0; 1 << DIGIT];
+        entries.iter().for_each(|entry| ends[digit(entry)] += 1);
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            *end = sum;
+        }
+        for entry in entries.iter().rev() {
+            let end = &mut ends[digit(entry)];
+            *end -= 1;
+            spare[*end] = *entry;
+        }
+        std::mem::swap(entries, spare);
     }
 }

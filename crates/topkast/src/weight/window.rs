@@ -77,3 +77,43 @@ pub(super) fn collect(values: &[f32], first: usize, sure: Range<u32>, out: &mut 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn collects_what_is_not_sure(
+            values in prop::collection::vec(prop_oneof![any::<f32>(), (-3i8..3).prop_map(f32::from)], 0..70),
+            bounds in prop::collection::vec(prop_oneof![Just(0), Just(NO_MAGNITUDE), 0..=NO_MAGNITUDE], 2),
+            number in 0usize..70,
+        ) {
+            let exact = values.get(number).map_or(bounds[1], |&value| magnitude(value));
+            for sure in [bounds[0]..bounds[1], bounds[0]..exact, exact..NO_MAGNITUDE, exact..exact] {
+                let mut out = Vec::new();
+                collect(&values, 5, sure.clone(), &mut out);
+                let all = values.iter().zip(5..);
+                let all = all.map(|(&value, entry)| Candidate { entry, magnitude: magnitude(value) });
+                let wanted: Vec<_> = all.filter(|one| !sure.contains(&one.magnitude)).collect();
+                prop_assert_eq!(out, wanted);
+            }
+        }
+
+        #[test]
+        fn the_window_holds_a_boundary_that_moves_as_before(
+            boundaries in prop::collection::vec(prop_oneof![Just(0), 0..NO_MAGNITUDE], 2..9),
+        ) {
+            let mut guess = Guess::first(boundaries[0]);
+            for pair in boundaries.windows(2) {
+                guess = guess.next(pair[1]);
+                let Window { low, high } = guess.window();
+                let again = pair[1].saturating_add_signed(pair[1] as i32 - pair[0] as i32).min(NO_MAGNITUDE);
+                let way = pair[0].abs_diff(pair[1]) < NO_MAGNITUDE / 4;
+                prop_assert!(low <= pair[1] && pair[1] < high);
+                prop_assert!(!way || low <= again && again < high);
+            }
+        }
+    }
+}
