@@ -47,7 +47,8 @@ pub struct SparseWeight {
     counts: Counts,
     reservoir: Option<Box<dyn Reservoir>>,
     seed: Seed,
-    refresher: Refresher,
+    /// On the heap, for it is large beside what else a layer holds.
+    refresher: Box<Refresher>,
 }
 
 /// Why the parts of a weight do not fit together.
@@ -101,7 +102,7 @@ impl SparseWeight {
         };
         let pattern = Arc::new(choice.pattern(rows, width)?);
         let parameter = Parameter::new(choice.values(&pattern));
-        Ok(Self { pattern, parameter, topology, counts, reservoir, seed, refresher: Refresher::default() })
+        Ok(Self { pattern, parameter, topology, counts, reservoir, seed, refresher: Box::default() })
     }
 
     /// Becomes what a checkpoint holds: sets, values, optimizer state and reservoir of a weight made with the same
@@ -140,7 +141,7 @@ impl SparseWeight {
         self.pattern = Arc::new(pattern);
         self.parameter = parameter;
         self.reservoir = reservoir;
-        self.refresher = Refresher::default();
+        *self.refresher = Refresher::default();
         Ok(())
     }
 

@@ -100,10 +100,6 @@ impl Head {
             self.end = self.entries.last().map(Entry::rank);
         }
     }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
-    }
 }
 
 /// Sorts by rank what is in ascending order of index: by counting one digit of the magnitudes after the other, the lowest
