@@ -2,6 +2,10 @@
 
 use thiserror::Error;
 
+mod edit;
+
+pub use edit::{Cell, CsrEdit};
+
 /// Column numbers, in the narrowest type that holds them: half the index traffic for layers up to 65,536 inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Columns {

@@ -41,7 +41,7 @@ pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use buffer::Buffer;
-pub use csr::{Columns, Csr, CsrError, Transposed};
+pub use csr::{Cell, Columns, Csr, CsrEdit, CsrError, Transposed};
 pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};
 pub use dropout::dropout;
 pub use epilogue::Epilogue;

@@ -10,7 +10,7 @@ use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
 use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
-use crate::summary::{Summary, layer_summaries, median, train_flops_ratio};
+use crate::summary::{Summary, layer_summaries, median, share, train_flops_ratio};
 use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
 
@@ -166,8 +166,9 @@ impl<'a> Run<'a> {
         let metrics_path = dir.metrics();
         let metrics = MetricsLog::open(&metrics_path, trainer.steps_done())
             .map_err(TrainError::write(&metrics_path))?;
-        // Room for all step times now, so that the loop does not allocate.
-        let steps = trainer.total_steps().min(1 << 24) as usize;
+        // Room for all times now, so that the loop does not allocate.
+        let steps = trainer.total_steps().min(1 << 24);
+        let refreshes = steps / trainer.config().sparsity.refresh_every;
         Ok(Self {
             dir,
             trainer,
@@ -175,8 +176,8 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             seconds_before,
             saved,
-            step_ms: Vec::with_capacity(steps),
-            refresh_ms: Vec::new(),
+            step_ms: Vec::with_capacity(steps as usize),
+            refresh_ms: Vec::with_capacity(refreshes as usize),
             refresh: None,
             scores: Scores::default(),
         })
@@ -315,6 +316,7 @@ impl<'a> Run<'a> {
             seconds,
             step_ms_median: median(&mut self.step_ms),
             refresh_ms_median: median(&mut self.refresh_ms),
+            refresh_share: share(&self.refresh_ms, &self.step_ms),
             peak_rss_bytes: machine::peak_rss_bytes(),
             parameters: sparse().map(|layer| layer.n).sum(),
             active: sparse().map(|layer| layer.active).sum(),

@@ -29,6 +29,8 @@ pub struct Summary {
     pub step_ms_median: f64,
     /// Median time of a refresh, likewise; 0 without any.
     pub refresh_ms_median: f64,
+    /// Time of all refreshes over that of all steps, refreshes included, likewise.
+    pub refresh_share: f64,
     /// The most memory the process had resident.
     pub peak_rss_bytes: Option<u64>,
     /// n, over the sparse layers.
@@ -193,6 +195,12 @@ pub(crate) fn median(values: &mut [f32]) -> f64 {
     f64::from(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
 }
 
+/// The sum of `part` over that of `all`; 0 if there are none.
+pub(crate) fn share(part: &[f32], all: &[f32]) -> f64 {
+    let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+    if all.is_empty() { 0.0 } else { sum(part) / sum(all) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,5 +232,11 @@ mod tests {
     fn medians() {
         assert_eq!(median(&mut []), 0.0);
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!(share(&[], &[]), 0.0);
+        assert_eq!(share(&[1.0], &[1.0, 3.0]), 0.25);
     }
 }

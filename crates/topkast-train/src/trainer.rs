@@ -243,10 +243,11 @@ impl Trainer {
         let mut report = weights
             .into_par_iter()
             .filter_map(|weight| {
+                let active = weight.counts().active as u64;
                 let remap = weight.refresh(step)?;
                 Some(RefreshReport {
                     newly_active: remap.newly_active() as u64,
-                    active: weight.counts().active as u64,
+                    active,
                     entered: remap.entered() as u64,
                     time: Duration::ZERO,
                 })

@@ -1,10 +1,11 @@
 //! The Top-KAST core (Jayakumar et al., NeurIPS 2020): always-sparse weights and what moves them.
 //!
 //! A [`SparseWeight`] computes with its *active set* A, receives gradients on its *backward set* B ⊇ A, and keeps the
-//! rest, C, in a [`Reservoir`]. [`SparseWeight::refresh`] is the one path by which A and B change: it makes a new
-//! immutable [`Pattern`] and a [`Remap`] through which everything of length |B| goes. This crate knows nothing of
+//! rest, C, in a [`Reservoir`]. [`SparseWeight::refresh`] is the one path by which A and B change: it leads to the
+//! next [`Pattern`] and a [`Remap`] through which everything of length |B| goes. This crate knows nothing of
 //! networks, files or the command line.
 
+mod changes;
 mod clip;
 mod density;
 mod init;
@@ -28,5 +29,5 @@ pub use remap::Remap;
 pub use reservoir::Reservoir;
 pub use schedule::{Schedule, Shape};
 pub use seed::Seed;
-pub use selection::{Entry, select_largest};
+pub use selection::Entry;
 pub use weight::{Explore, SparseWeight, Topology, WeightError};

@@ -39,19 +39,31 @@ impl Parameter {
             + size_of_val(&self.moments.age[..])
     }
 
-    /// Follows a refresh: `values` are those of the new pattern, moments move with their entries, the gradient is
-    /// zero until the next backward pass.
-    pub(crate) fn remap(&mut self, remap: &Remap, values: Buffer) {
-        self.gradient.reset(values.len());
-        self.values = values;
-        let Moments { first, second, age } = &mut self.moments;
-        for state in [first, second] {
+    /// Follows a refresh: values and moments move with their entries; the gradient is that of the old order, and of no
+    /// use until the next backward pass.
+    pub(crate) fn remap(&mut self, remap: &Remap, spare: &mut Spare) {
+        let Self { values, moments: Moments { first, second, age }, .. } = self;
+        fn follow<T: Copy + Default>(remap: &Remap, state: &mut [T], spare: &mut Vec<T>) {
             if !state.is_empty() {
-                remap.apply(state);
+                remap.apply(state, spare);
             }
         }
-        if !age.is_empty() {
-            remap.apply_counts(age);
-        }
+        let Spare { values: of_values, first: of_first, second: of_second, age: of_age } = spare;
+        rayon::join(
+            || remap.apply_values(values, of_values),
+            || {
+                follow(remap, first, of_first);
+                rayon::join(|| follow(remap, second, of_second), || follow(remap, age, of_age));
+            },
+        );
     }
+}
+
+/// Scratch of [`Parameter::remap`].
+#[derive(Default)]
+pub(crate) struct Spare {
+    values: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    age: Vec<u32>,
 }

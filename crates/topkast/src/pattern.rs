@@ -1,20 +1,30 @@
-//! Where a sparse weight's entries are: the structure of A and of B∖A, shared and immutable.
+//! Where a sparse weight's entries are: the structure of A and of B∖A. It is shared, and whoever holds it sees no refresh change it.
 
 use std::sync::OnceLock;
 
 use thiserror::Error;
-use topkast_kernels::{Csr, CsrError, Transposed};
+use topkast_kernels::{Cell, Csr, CsrEdit, CsrError, Transposed};
+
+use crate::changes::Changes;
+use crate::{Entry, Remap};
 
 /// The sets A and B of one weight `[rows × width]`.
 ///
 /// Everything of length |B| (values, gradients, optimizer moments) lists the entries of A first, then those of B∖A,
 /// either in the order of its [`Csr`]. So the forward pass, the penalty's two coefficients, and a weight without exploration
 /// each work on one contiguous slice.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pattern {
     active: Csr,
     explore: Csr,
     transposed: OnceLock<Transposed>,
+}
+
+/// Scratch of [`Pattern::exchange`].
+#[derive(Default)]
+pub(crate) struct Spare {
+    edit: CsrEdit,
+    numbers: Vec<u32>,
 }
 
 /// Why two sets of entries do not make a pattern.
@@ -120,11 +130,59 @@ impl Pattern {
         }
     }
 
+    /// The cells of `entries`, which ascend.
+    pub(crate) fn cells(&self, entries: impl Iterator<Item = usize> + Clone) -> impl Iterator<Item = Cell> {
+        let explored = self.active.entries();
+        let of_active = entries.clone().take_while(move |&entry| entry < explored);
+        let of_explore =
+            entries.skip_while(move |&entry| entry < explored).map(move |entry| entry - explored);
+        self.active.cells(of_active).chain(self.explore.cells(of_explore))
+    }
+
+    /// The flat index of a cell.
+    pub(crate) fn index(&self, cell: Cell) -> u64 {
+        u64::from(cell.row) * self.width() as u64 + u64::from(cell.column)
+    }
+
+    /// The cell of a flat index.
+    pub(crate) fn cell(&self, index: u64) -> Cell {
+        cell(self.width() as u64, index)
+    }
+
+    /// Makes `changes`, in place, and tells in the edits of `remap` where entries went.
+    pub(crate) fn exchange(&mut self, changes: &Changes, remap: &mut Remap, spare: &mut Spare) {
+        let width = self.width() as u64;
+        let cell = move |entry: &Entry| cell(width, entry.index);
+        // In the order in which `Remap` lists what comes with them.
+        let promoted = changes.promoted().map(|leaver| leaver.cell);
+        let into_active = promoted.chain(changes.into_active.iter().map(cell));
+        let demoted = changes.demoted().map(|leaver| leaver.cell);
+        let into_explore = demoted.chain(changes.into_explore.iter().map(cell));
+        let from_active = changes.from_active.iter().map(|leaver| leaver.cell);
+        let from_explore = changes.from_explore.iter().map(|leaver| leaver.cell);
+        let Self { active, explore, transposed } = self;
+        let Remap { active: edit, explore: explore_edit, .. } = remap;
+        rayon::join(
+            || {
+                active.exchange(from_active.clone(), into_active.clone(), edit);
+                if let Some(transposed) = transposed.get_mut() {
+                    let Spare { edit: turned, numbers } = spare;
+                    transposed.exchange(from_active, into_active, edit, turned, numbers);
+                }
+            },
+            || explore.exchange(from_explore, into_explore, explore_edit),
+        );
+    }
+
     /// Bytes of the structure, with the transposed index where it has been made.
     pub fn bytes(&self) -> usize {
         let transposed = self.transposed.get().map_or(0, |t| t.csr.bytes() + size_of_val(&t.order[..]));
         self.active.bytes() + self.explore.bytes() + transposed
     }
+}
+
+fn cell(width: u64, index: u64) -> Cell {
+    Cell { row: (index / width) as u32, column: (index % width) as u32 }
 }
 
 impl PartialEq for Pattern {

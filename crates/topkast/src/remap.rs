@@ -1,96 +1,96 @@
 //! Where the entries of a new pattern come from.
 
-use topkast_kernels::Buffer;
+use topkast_kernels::CsrEdit;
 
-/// What a refresh changed: for every entry of the new B its entry in the old B, or that it entered.
+use crate::Entry;
+use crate::changes::Changes;
+
+/// What a refresh changed: which entries moved within A and within B∖A, from the one to the other, and into B.
 ///
-/// Everything of length |B| except the values themselves goes through [`Remap::apply`]; it is how optimizer state
-/// follows its weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything of length |B| goes through it; it is how values and optimizer state follow their entry. What stays in
+/// its set moves in runs, so it costs what lies between the entries that changed, and nothing if none did.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remap {
-    from: Vec<u32>,
-    entered: usize,
-    left: usize,
-    newly_active: usize,
+    pub(crate) active: CsrEdit,
+    pub(crate) explore: CsrEdit,
+    /// |A|.
+    border: usize,
+    /// The old entries that were inserted first into A, in order; entries of C follow.
+    promoted: Vec<u32>,
+    /// The old entries that were inserted first into B∖A, likewise.
+    demoted: Vec<u32>,
+    /// The values of the entries of C inserted into A.
+    into_active: Vec<f32>,
+    /// The same for B∖A.
+    into_explore: Vec<f32>,
 }
 
-/// Marks an entry that was not in B before. No real entry has this number: |B| is at most 2³² − 1.
-const ENTERED: u32 = u32::MAX;
-
 impl Remap {
-    /// `sources` gives, for every entry of the new B, the entry of the old B it was; `len` and `old_len` are the new
-    /// and the old |B|, `active` and `old_active` the new and the old |A|.
-    pub(crate) fn new(
-        sources: impl Iterator<Item = (usize, Option<u32>)>,
-        len: usize,
-        old_len: usize,
-        active: usize,
-        old_active: usize,
-    ) -> Self {
-        let mut from = vec![ENTERED; len];
-        sources.for_each(|(entry, source)| from[entry] = source.unwrap_or(ENTERED));
-        let entered = from.iter().filter(|&&source| source == ENTERED).count();
-        let left = old_len - (from.len() - entered);
-        let newly_active = from[..active].iter().filter(|&&source| source as usize >= old_active).count();
-        Self { from, entered, left, newly_active }
+    /// Becomes that of `changes` to sets of `active` and `explore` entries; the edits are still to be made.
+    pub(crate) fn plan(&mut self, changes: &Changes, active: usize, explore: usize) {
+        fn list<T, I>(list: &mut Vec<T>, items: impl Iterator<Item = I>, of: impl Fn(I) -> T) {
+            list.clear();
+            list.extend(items.map(of));
+        }
+        self.active.reset(active);
+        self.explore.reset(explore);
+        self.border = active;
+        list(&mut self.promoted, changes.promoted(), |leaver| leaver.entry);
+        list(&mut self.demoted, changes.demoted(), |leaver| leaver.entry);
+        list(&mut self.into_active, changes.into_active.iter(), |entry: &Entry| entry.value);
+        list(&mut self.into_explore, changes.into_explore.iter(), |entry: &Entry| entry.value);
     }
 
-    /// How many entries came into B.
+    /// How many entries came into B, and how many left it, for |B| stays.
     pub fn entered(&self) -> usize {
-        self.entered
-    }
-
-    /// How many entries left B.
-    pub fn left(&self) -> usize {
-        self.left
+        self.into_active.len() + self.into_explore.len()
     }
 
     /// How many entries of A were not in A before.
     pub fn newly_active(&self) -> usize {
-        self.newly_active
+        self.active.len()
     }
 
-    /// The old entry of each new one, `None` where it entered.
-    pub fn sources(&self) -> impl ExactSizeIterator<Item = Option<usize>> + '_ {
-        self.from.iter().map(|&source| (source != ENTERED).then_some(source as usize))
+    /// Whether every entry is where it was.
+    pub fn is_identity(&self) -> bool {
+        self.active.is_empty() && self.explore.is_empty()
     }
 
     /// Moves per-entry state to the new order; entries that entered start at zero (our choice: the paper leaves open
-    /// what becomes of optimizer state).
-    pub fn apply(&self, state: &mut Buffer) {
-        let old = std::mem::take(state);
-        state.reset(self.from.len());
-        self.gather(&old, state);
+    /// what becomes of optimizer state). `spare` is scratch.
+    ///
+    /// # Panics
+    /// If `state` does not have one element for each entry of B.
+    pub fn apply<T: Copy + Default>(&self, state: &mut [T], spare: &mut Vec<T>) {
+        let zeros = |count| std::iter::repeat_n(T::default(), count);
+        self.exchange(state, spare, zeros(self.into_active.len()), zeros(self.into_explore.len()));
     }
 
-    /// As [`apply`](Self::apply), for counts.
-    pub fn apply_counts(&self, state: &mut Vec<u32>) {
-        let old = std::mem::replace(state, vec![0; self.from.len()]);
-        self.gather(&old, state);
+    /// As [`apply`](Self::apply), for the values of θ, which entries that enter bring along.
+    pub(crate) fn apply_values(&self, values: &mut [f32], spare: &mut Vec<f32>) {
+        let (into_active, into_explore) = (self.into_active.iter(), self.into_explore.iter());
+        self.exchange(values, spare, into_active.copied(), into_explore.copied());
     }
 
-    fn gather<T: Copy>(&self, old: &[T], new: &mut [T]) {
-        for (slot, source) in new.iter_mut().zip(self.sources()) {
-            if let Some(source) = source {
-                *slot = old[source];
-            }
+    fn exchange<T: Copy>(
+        &self,
+        state: &mut [T],
+        spare: &mut Vec<T>,
+        into_active: impl Iterator<Item = T>,
+        into_explore: impl Iterator<Item = T>,
+    ) {
+        if self.is_identity() {
+            return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_follows_and_newcomers_start_at_zero() {
-        let remap = Remap::new([(1, None), (2, Some(0)), (0, Some(2))].into_iter(), 3, 4, 2, 1);
-        assert_eq!((remap.entered(), remap.left(), remap.newly_active()), (1, 2, 2));
-        let mut state = Buffer::from(&[10.0, 11.0, 12.0, 13.0][..]);
-        remap.apply(&mut state);
-        assert_eq!(&state[..], &[12.0, 0.0, 10.0]);
-        let mut counts = vec![5, 6, 7, 8];
-        remap.apply_counts(&mut counts);
-        assert_eq!(counts, [7, 0, 5]);
+        // Those that change sets are read before anything is overwritten.
+        spare.clear();
+        spare.extend(self.promoted.iter().map(|&entry| state[entry as usize]));
+        spare.extend(into_active);
+        spare.extend(self.demoted.iter().map(|&entry| state[entry as usize]));
+        spare.extend(into_explore);
+        let (active, explore) = state.split_at_mut(self.border);
+        let (to_active, to_explore) = spare.split_at(self.active.len());
+        self.active.apply(active, to_active);
+        self.explore.apply(explore, to_explore);
     }
 }

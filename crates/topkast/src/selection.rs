@@ -1,4 +1,4 @@
-//! Exact top-k by magnitude in linear time: find the k-th magnitude by counting, then take in index order.
+//! Exact top-k by magnitude in linear time: find the k-th magnitude by counting, then take in the order given.
 //!
 //! ```text
 //! threshold:  histogram the magnitudes by their 11 leading bits; in the bucket that holds the k-th largest, by the
@@ -6,8 +6,10 @@
 //! take:       in ascending index order, everything above the threshold, and of those equal to it the first few
 //!             that make up k: ties go to the lower flat index.
 //! ```
-//! Nothing is sorted, nothing of the input's size is allocated, and what is taken comes out in index order, as the
-//! row-major structure wants it.
+//! Nothing is sorted, and nothing of the input's size is allocated. A refresh, which need only decide about the few
+//! entries near a threshold, does so by a [`Cut`].
+
+use std::cmp::Reverse;
 
 /// One weight: its flat index `row × width + column` in the dense matrix, and its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,22 +20,89 @@ pub struct Entry {
     pub value: f32,
 }
 
+impl Entry {
+    /// Ascends as entries are chosen: by descending magnitude, ties by ascending index.
+    pub(crate) fn rank(&self) -> (Reverse<u32>, u64) {
+        (Reverse(magnitude(self.value)), self.index)
+    }
+}
+
 /// Bit pattern of |value|: ordered as magnitudes are (NaN above infinity, so that the order is total).
 #[inline]
-fn magnitude(value: f32) -> u32 {
+pub(crate) fn magnitude(value: f32) -> u32 {
     value.to_bits() & 0x7fff_ffff
 }
 
+/// Above every [`magnitude`].
+pub(crate) const NO_MAGNITUDE: u32 = 1 << 31;
+
+/// The last that a selection takes: everything above `magnitude`, and of what has exactly that magnitude the entries of
+/// an index below `before`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) magnitude: u32,
+    before: u64,
+}
+
+impl Cut {
+    /// Takes everything.
+    pub(crate) const ALL: Self = Self { magnitude: 0, before: u64::MAX };
+
+    /// Takes what has at least this magnitude.
+    pub(crate) fn from(magnitude: u32) -> Self {
+        Self { magnitude, before: u64::MAX }
+    }
+
+    /// The one that takes `k` of `magnitudes`, which lose their order. Where only some of those tied for the last place
+    /// are taken, `tied` has to list the indices of all of them.
+    ///
+    /// # Panics
+    /// If there are fewer than `k`, or `k` is 0.
+    pub(crate) fn of(
+        magnitudes: &mut [u32],
+        k: usize,
+        indices: &mut Vec<u64>,
+        tied: impl FnOnce(u32, &mut Vec<u64>),
+    ) -> Self {
+        let (above, &mut magnitude, rest) = magnitudes.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+        let wanted = 1 + above.iter().filter(|&&other| other == magnitude).count();
+        if !rest.contains(&magnitude) {
+            return Self::from(magnitude);
+        }
+        indices.clear();
+        tied(magnitude, indices);
+        let (_, &mut last, _) = indices.select_nth_unstable(wanted - 1);
+        Self { magnitude, before: last + 1 }
+    }
+
+    /// Whether an entry is taken; `index` is asked only where it decides.
+    #[inline]
+    pub(crate) fn takes(&self, magnitude: u32, index: impl FnOnce() -> u64) -> bool {
+        self.decides(magnitude).unwrap_or_else(|| index() < self.before)
+    }
+
+    /// Whether an entry of this magnitude is taken, unless its index decides.
+    #[inline]
+    pub(crate) fn decides(&self, magnitude: u32) -> Option<bool> {
+        if magnitude != self.magnitude || self.before == u64::MAX {
+            Some(magnitude >= self.magnitude)
+        } else {
+            None
+        }
+    }
+}
+
 /// The k-th largest magnitude, and how many entries of exactly that magnitude belong to the k largest.
-struct Threshold {
-    magnitude: u32,
+pub(crate) struct Threshold {
+    pub(crate) magnitude: u32,
     ties: usize,
 }
 
 /// Shift and width in bits of the digit that each counting pass looks at: together the 31 bits of a magnitude.
 const DIGITS: [(u32, u32); 3] = [(20, 11), (10, 10), (0, 10)];
 
-fn threshold<I>(values: &(impl Fn() -> I + ?Sized), k: usize) -> Threshold
+/// Calls `values` three times; it must yield the same, and at least `k`.
+pub(crate) fn threshold<I>(values: &(impl Fn() -> I + ?Sized), k: usize) -> Threshold
 where
     I: Iterator<Item = f32>,
 {
@@ -57,26 +126,27 @@ where
     Threshold { magnitude: prefix, ties: wanted }
 }
 
-/// Calls `take(position, value)`, in ascending order of position, for the `k` values largest in magnitude of those
-/// that `values` yields; ties go to the lower position. `values` is called four times and must yield the same.
+/// Calls `take` for the `k` entries largest in magnitude of those that `entries` yields in ascending order of index, in
+/// that order. `entries` is called four times and must yield the same.
 ///
 /// # Panics
-/// If `values` yields fewer than `k`.
-pub fn select_largest<I>(values: &(impl Fn() -> I + ?Sized), k: usize, mut take: impl FnMut(usize, f32))
+/// If `entries` yields fewer than `k`.
+pub(crate) fn select_largest<I>(entries: &(impl Fn() -> I + ?Sized), k: usize, mut take: impl FnMut(Entry))
 where
-    I: Iterator<Item = f32>,
+    I: Iterator<Item = Entry>,
 {
     if k == 0 {
         return;
     }
-    let Threshold { magnitude: lowest, mut ties } = threshold(values, k);
-    for (position, value) in values().enumerate() {
-        let bits = magnitude(value);
+    let values = || entries().map(|entry| entry.value);
+    let Threshold { magnitude: lowest, mut ties } = threshold(&values, k);
+    for entry in entries() {
+        let bits = magnitude(entry.value);
         if bits > lowest {
-            take(position, value);
+            take(entry);
         } else if bits == lowest && ties > 0 {
             ties -= 1;
-            take(position, value);
+            take(entry);
         }
     }
 }
@@ -88,11 +158,20 @@ mod tests {
 
     fn selected(values: &[f32], k: usize) -> Vec<usize> {
         let mut out = Vec::new();
-        select_largest(&|| values.iter().copied(), k, |position, value| {
-            assert_eq!(values[position].to_bits(), value.to_bits());
-            out.push(position);
+        let entries = || (0..).zip(values).map(|(index, &value)| Entry { index, value });
+        select_largest(&entries, k, |entry| {
+            assert_eq!(values[entry.index as usize].to_bits(), entry.value.to_bits());
+            out.push(entry.index as usize);
         });
         out
+    }
+
+    fn cut(values: &[f32], k: usize) -> Vec<usize> {
+        let mut magnitudes: Vec<u32> = values.iter().copied().map(magnitude).collect();
+        let indices = |tied| (0..values.len()).filter(move |&i| magnitude(values[i]) == tied);
+        let list = |tied, out: &mut Vec<u64>| out.extend(indices(tied).map(|i| i as u64));
+        let cut = Cut::of(&mut magnitudes, k, &mut vec![7], list);
+        (0..values.len()).filter(|&i| cut.takes(magnitude(values[i]), || i as u64)).collect()
     }
 
     fn by_sorting(values: &[f32], k: usize) -> Vec<usize> {
@@ -130,6 +209,9 @@ mod tests {
         ) {
             let k = (values.len() as f64 * share) as usize;
             prop_assert_eq!(selected(&values, k), by_sorting(&values, k));
+            if k > 0 {
+                prop_assert_eq!(cut(&values, k), by_sorting(&values, k));
+            }
         }
     }
 }

@@ -8,14 +8,16 @@ use topkast_kernels::Isa;
 use crate::init::active_scale;
 use crate::pattern::CsrBuilder;
 use crate::reservoir::DenseReservoir;
-use crate::selection::select_largest;
 use crate::{
     Counts, Entry, Moments, Optimizer, Parameter, Pattern, PatternError, Remap, Reservoir, Scale, Seed,
     kaiming_normal,
 };
 
 mod choice;
-use choice::{Choice, Held};
+mod refresh;
+mod window;
+use choice::Choice;
+use refresh::{Refresher, State};
 
 /// How B∖A is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct SparseWeight {
     counts: Counts,
     reservoir: Option<Box<dyn Reservoir>>,
     seed: Seed,
+    /// On the heap, for it is large beside what else a layer holds.
+    refresher: Box<Refresher>,
 }
 
 /// Why the parts of a weight do not fit together.
@@ -90,13 +94,15 @@ impl SparseWeight {
                     let squares = active_squares(&mut reservoir, counts.active);
                     reservoir.scale(active_scale(squares, rows));
                 }
-                let choice = Choice::top_kast(&mut reservoir, &Held::default(), total, counts, explore, seed);
+                let choice = Choice::top_kast(&mut reservoir, total, counts, explore, seed);
+                let entered: Vec<u64> = choice.entries().map(|entry| entry.index).collect();
+                reservoir.exchange(&[], &entered);
                 (choice, Some(Box::new(reservoir) as Box<dyn Reservoir>))
             }
         };
         let pattern = Arc::new(choice.pattern(rows, width)?);
         let parameter = Parameter::new(choice.values(&pattern));
-        Ok(Self { pattern, parameter, topology, counts, reservoir, seed })
+        Ok(Self { pattern, parameter, topology, counts, reservoir, seed, refresher: Box::default() })
     }
 
     /// Becomes what a checkpoint holds: sets, values, optimizer state and reservoir of a weight made with the same
@@ -135,6 +141,7 @@ impl SparseWeight {
         self.pattern = Arc::new(pattern);
         self.parameter = parameter;
         self.reservoir = reservoir;
+        *self.refresher = Refresher::default();
         Ok(())
     }
 
@@ -196,27 +203,18 @@ impl SparseWeight {
     }
 
     /// Chooses A and B again from θ (paper §2.1): the only way they change. |A| and |B| stay; values stay with their
-    /// entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one enters.
+    /// entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one enters. The
+    /// gradient is of no use until the next backward pass.
     ///
     /// `step` tells random draws of different refreshes apart. A static weight is left as it is and returns `None`.
-    pub fn refresh(&mut self, step: u64) -> Option<Remap> {
-        let (Topology::TopKast(explore), Some(reservoir)) = (self.topology, &mut self.reservoir) else {
+    pub fn refresh(&mut self, step: u64) -> Option<&Remap> {
+        let Self { pattern, parameter, reservoir, refresher, .. } = self;
+        let (Topology::TopKast(explore), Some(reservoir)) = (self.topology, reservoir) else {
             return None;
         };
-        let held = Held::of(&self.pattern, &self.parameter.values);
-        let (total, seed) = (self.pattern.total(), self.seed.numbered(step));
-        let choice = Choice::top_kast(reservoir.as_mut(), &held, total, self.counts, explore, seed);
-        let sources = choice.sources(&held);
-        let (left, entered) = choice.moved(&held, &sources);
-        reservoir.exchange(&left, &entered);
-        let old = (self.counts.backward, self.counts.active);
-        let pattern = choice.pattern(self.pattern.rows(), self.pattern.width());
-        // Chosen entries are distinct, in range and in index order by construction.
-        self.pattern = Arc::new(pattern.expect("a refresh makes a valid pattern"));
-        let sources = self.pattern.entries_by_row().zip(sources);
-        let remap = Remap::new(sources, self.counts.backward, old.0, self.counts.active, old.1);
-        self.parameter.remap(&remap, choice.values(&self.pattern));
-        Some(remap)
+        let mut state = State { pattern, values: &parameter.values, reservoir: reservoir.as_mut() };
+        refresher.choose(&mut state, explore, self.seed.numbered(step));
+        Some(refresher.apply(pattern, parameter, reservoir.as_mut()))
     }
 }
 
@@ -243,7 +241,8 @@ fn checked_total(rows: usize, width: usize, counts: Counts) -> Result<u64, Weigh
 }
 
 fn active_squares(reservoir: &mut DenseReservoir, active: usize) -> f64 {
-    let mut chosen = Vec::with_capacity(active);
-    reservoir.largest(&[], active, &mut chosen);
+    let mut chosen = reservoir.head(active)[..active].to_vec();
+    // In the order of θ, so that the sum is the same however the largest are found.
+    chosen.sort_unstable_by_key(|entry| entry.index);
     chosen.iter().map(|entry| f64::from(entry.value).powi(2)).sum()
 }

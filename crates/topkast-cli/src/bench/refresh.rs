@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let (mut refreshes, mut transposes, mut shrunk) = (Vec::new(), Vec::new(), 0);
         for round in 1..=u64::from(arguments.rounds) {
             shrunk += shrink(&mut weight, arguments.changed, round);
-            refreshes.push(timed(|| drop(weight.refresh(round))));
+            refreshes.push(timed(|| _ = weight.refresh(round)));
             transposes.push(timed(|| {
                 weight.pattern().transposed();
             }));

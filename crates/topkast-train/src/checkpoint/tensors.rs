@@ -246,7 +246,8 @@ impl Source<'_> {
         let reservoir = match weight.reservoir() {
             Some(_) => {
                 let (theta, dormant) = (self.numbers(name, "theta")?, self.required(name, "dormant")?);
-                let reservoir = DenseReservoir::from_state(theta, dormant);
+                let backward = pattern.active().flat_indices().chain(pattern.explore().flat_indices());
+                let reservoir = DenseReservoir::from_state(theta, dormant, backward);
                 let reservoir = reservoir.map_err(|error| format!("`{name}`: {error}"))?;
                 Some(Box::new(reservoir) as Box<dyn Reservoir>)
             }

@@ -1,53 +1,139 @@
 //! All of θ in memory: for networks that start from given dense weights, and the oracle for other reservoirs.
 
+use super::head::Head;
 use super::{Reservoir, ReservoirState};
-use crate::selection::select_largest;
+use crate::selection::{magnitude, select_largest};
 use crate::{Entry, WeightError};
 
-/// θ written out, 4 bytes an entry, and a bit an entry for whether it has been in B and left.
+/// θ written out, 4 bytes an entry, and two bits an entry: whether it is in B, and whether it has been and left. The slots
+/// of entries in B mean nothing.
 ///
-/// The slots of entries in B are stale until the next selection writes the held values back.
+/// The largest entries of C are kept in order, so that a refresh does not look at θ. Only once exchanges have used them up
+/// is it searched for as many again.
 pub struct DenseReservoir {
     theta: Vec<f32>,
-    dormant: Vec<u64>,
+    in_backward: Bits,
+    dormant: Bits,
+    head: Head,
+    spare: Vec<Entry>,
+}
+
+/// A set of indices, with its size.
+struct Bits {
+    words: Vec<u64>,
+    count: u64,
+}
+
+impl Bits {
+    fn none(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(64)], count: 0 }
+    }
+
+    fn has(&self, index: u64) -> bool {
+        self.words[(index / 64) as usize] >> (index % 64) & 1 == 1
+    }
+
+    fn set(&mut self, index: u64, value: bool) {
+        if self.has(index) != value {
+            self.words[(index / 64) as usize] ^= 1 << (index % 64);
+            self.count = if value { self.count + 1 } else { self.count - 1 };
+        }
+    }
 }
 
 impl DenseReservoir {
     /// A reservoir that starts with all of θ.
     pub fn new(theta: Vec<f32>) -> Self {
-        let dormant = vec![0; theta.len().div_ceil(64)];
-        Self { theta, dormant }
+        let (in_backward, dormant) = (Bits::none(theta.len()), Bits::none(theta.len()));
+        Self { theta, in_backward, dormant, head: Head::unknown(), spare: Vec::new() }
     }
 
-    /// A reservoir as a checkpoint stored it.
+    /// A reservoir as a checkpoint stored it, of a weight with the given entries in B.
     ///
     /// # Errors
     /// If `dormant` does not have one bit per entry of `theta`.
-    pub fn from_state(theta: Vec<f32>, dormant: Vec<u64>) -> Result<Self, WeightError> {
-        if dormant.len() != theta.len().div_ceil(64) {
-            return Err(WeightError::Length {
-                what: "dormant bits",
-                got: dormant.len(),
-                want: theta.len().div_ceil(64),
-            });
+    pub fn from_state(
+        theta: Vec<f32>,
+        dormant: Vec<u64>,
+        backward: impl Iterator<Item = u64>,
+    ) -> Result<Self, WeightError> {
+        let mut reservoir = Self::new(theta);
+        let (got, want) = (dormant.len(), reservoir.dormant.words.len());
+        if got != want {
+            return Err(WeightError::Length { what: "dormant bits", got, want });
         }
-        Ok(Self { theta, dormant })
+        let count = dormant.iter().map(|word| u64::from(word.count_ones())).sum();
+        reservoir.dormant = Bits { words: dormant, count };
+        // Entries that θ does not have are of a weight of another shape, which `SparseWeight::restore` refuses.
+        let entries = reservoir.entries();
+        backward.filter(|&index| index < entries).for_each(|index| reservoir.in_backward.set(index, true));
+        Ok(reservoir)
     }
 
     /// Multiplies all of θ; for scaling an initialisation once its active set is known.
     pub(crate) fn scale(&mut self, factor: f32) {
         self.theta.iter_mut().for_each(|value| *value *= factor);
+        self.head = Head::unknown();
+    }
+
+    /// How many entries of C are worth keeping in order: few beside θ, many beside what one refresh exchanges.
+    fn usual(&self) -> usize {
+        self.theta.len() / 128 + 64
+    }
+
+    /// Searches θ for at least the first `count` of C.
+    fn search(&mut self, count: usize) {
+        let all = self.theta.len() - self.in_backward.count as usize;
+        // More than is wanted now, so that the next refreshes need no search.
+        let count = (count + self.usual()).min(all);
+        let least = self.head.expected(count);
+        let Self { theta, in_backward, head, spare, .. } = self;
+        let outside = |entry: &Entry| !in_backward.has(entry.index);
+        head.fill(count, all, spare, |out| {
+            let listed = least.is_some_and(|least| list_from(least, theta, outside, 4 * count, out));
+            if !listed || out.len() < count {
+                out.clear();
+                select_largest(&|| numbered(theta, 0).filter(outside), count, |entry| out.push(entry));
+            }
+        });
     }
 }
 
-impl Reservoir for DenseReservoir {
-    fn largest(&mut self, held: &[Entry], count: usize, out: &mut Vec<Entry>) {
-        for entry in held {
-            self.theta[entry.index as usize] = entry.value;
+fn numbered(values: &[f32], first: usize) -> impl Iterator<Item = Entry> {
+    (first as u64..).zip(values).map(|(index, &value)| Entry { index, value })
+}
+
+/// Appends the entries of `theta` that are `wanted` and have at least the magnitude `least`, unless they are more than
+/// `most`; returns whether they were not.
+fn list_from(
+    least: u32,
+    theta: &[f32],
+    wanted: impl Fn(&Entry) -> bool,
+    most: usize,
+    out: &mut Vec<Entry>,
+) -> bool {
+    let large = |value: f32| magnitude(value) as i32 >= least as i32;
+    // Few are large: those in B have a slot of zero. So most groups are passed over, by vectors.
+    for (values, first) in theta.chunks(GROUP).zip((0..).step_by(GROUP)) {
+        if values.iter().fold(false, |any, &value| any | large(value)) {
+            out.extend(numbered(values, first).filter(|entry| large(entry.value) && wanted(entry)));
+            if out.len() > most {
+                return false;
+            }
         }
-        select_largest(&|| self.theta.iter().copied(), count, |position, value| {
-            out.push(Entry { index: position as u64, value });
-        });
+    }
+    true
+}
+
+/// How many values are looked at together.
+const GROUP: usize = 16;
+
+impl Reservoir for DenseReservoir {
+    fn head(&mut self, count: usize) -> &[Entry] {
+        if !self.head.suffices(count) {
+            self.search(count);
+        }
+        self.head.entries()
     }
 
     fn value(&self, index: u64) -> f32 {
@@ -57,10 +143,19 @@ impl Reservoir for DenseReservoir {
     fn exchange(&mut self, left: &[Entry], entered: &[u64]) {
         for entry in left {
             self.theta[entry.index as usize] = entry.value;
-            self.dormant[entry.index as usize / 64] |= 1 << (entry.index % 64);
+            self.in_backward.set(entry.index, false);
+            self.dormant.set(entry.index, true);
         }
         for &index in entered {
-            self.dormant[index as usize / 64] &= !(1 << (index % 64));
+            self.theta[index as usize] = 0.0;
+            self.in_backward.set(index, true);
+            self.dormant.set(index, false);
+        }
+        let in_backward = &self.in_backward;
+        self.head.exchange(left, entered.len(), |index| in_backward.has(index), &mut self.spare);
+        // Where more comes than goes, as when B∖A is drawn at random.
+        if self.head.entries().len() > 4 * self.usual() {
+            self.head.truncate(self.usual());
         }
     }
 
@@ -69,39 +164,77 @@ impl Reservoir for DenseReservoir {
     }
 
     fn dormant(&self) -> u64 {
-        self.dormant.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.dormant.count
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&self.theta[..]) + size_of_val(&self.dormant[..])
+        let bits = size_of_val(&self.dormant.words[..]) + size_of_val(&self.in_backward.words[..]);
+        // The head and its scratch as they usually are, so that the number does not change from step to step.
+        let head = 2 * self.usual().min(self.theta.len()) * size_of::<Entry>();
+        size_of_val(&self.theta[..]) + bits + head
     }
 
     fn state(&self) -> ReservoirState<'_> {
-        ReservoirState::Dense { theta: &self.theta, dormant: &self.dormant }
+        ReservoirState::Dense { theta: &self.theta, dormant: &self.dormant.words }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn held_values_decide_and_those_that_leave_are_kept() {
-        let mut reservoir = DenseReservoir::new(vec![5.0, 1.0, 2.0, 3.0]);
-        let held = [Entry { index: 0, value: 0.5 }, Entry { index: 3, value: -4.0 }];
-        let mut out = Vec::new();
-        reservoir.largest(&held, 2, &mut out);
-        assert_eq!(out, [Entry { index: 2, value: 2.0 }, Entry { index: 3, value: -4.0 }]);
-        reservoir.exchange(&held[..1], &[2]);
-        assert_eq!(reservoir.value(0), 0.5);
-        assert_eq!(reservoir.dormant(), 1);
+    fn those_that_leave_are_kept_and_found_in_order() {
+        let backward = [0, 3].into_iter();
+        let mut reservoir = DenseReservoir::from_state(vec![5.0, 1.0, 2.0, 3.0], vec![0], backward).unwrap();
+        assert_eq!(reservoir.head(1)[0], Entry { index: 2, value: 2.0 });
+        reservoir.exchange(&[Entry { index: 0, value: -1.0 }], &[2]);
+        assert_eq!((reservoir.value(0), reservoir.dormant()), (-1.0, 1));
+        let tied = [Entry { index: 0, value: -1.0 }, Entry { index: 1, value: 1.0 }];
+        assert_eq!(reservoir.head(5), tied);
         reservoir.exchange(&[], &[0]);
-        assert_eq!(reservoir.dormant(), 0);
+        assert_eq!((reservoir.dormant(), reservoir.head(5)), (0, &tied[1..]));
     }
 
     #[test]
-    fn dormant_bits_must_fit() {
-        assert!(DenseReservoir::from_state(vec![0.0; 65], vec![0; 1]).is_err());
-        assert!(DenseReservoir::from_state(vec![0.0; 65], vec![0; 2]).is_ok());
+    fn the_state_must_fit() {
+        let made = |words| DenseReservoir::from_state(vec![0.0; 65], vec![0; words], 60..70).is_ok();
+        assert!(made(2) && !made(1));
+    }
+
+    proptest! {
+        #[test]
+        fn the_head_is_the_first_of_c_by_rank(
+            values in prop::collection::vec((-9i8..9).prop_map(f32::from), 1..400),
+            rounds in prop::collection::vec((0usize..40, prop::collection::vec(any::<(u16, i8)>(), 0..80)), 1..12),
+        ) {
+            let mut reservoir = DenseReservoir::new(values.clone());
+            let (mut theta, mut backward) = (values, BTreeSet::new());
+            for (count, exchanged) in rounds {
+                let (mut left, mut entered) = (Vec::new(), Vec::new());
+                let exchanged: std::collections::BTreeMap<_, _> =
+                    exchanged.into_iter().map(|(at, value)| (at as usize % theta.len(), value)).collect();
+                for (index, value) in exchanged {
+                    if backward.remove(&index) {
+                        theta[index] = f32::from(value);
+                        left.push(Entry { index: index as u64, value: theta[index] });
+                    } else {
+                        backward.insert(index);
+                        entered.push(index as u64);
+                    }
+                }
+                reservoir.exchange(&left, &entered);
+                let mut rest: Vec<_> = (0..theta.len())
+                    .filter(|index| !backward.contains(index))
+                    .map(|index| Entry { index: index as u64, value: theta[index] })
+                    .collect();
+                rest.sort_by_key(Entry::rank);
+                let head = reservoir.head(count);
+                prop_assert!(head.len() >= count.min(rest.len()));
+                prop_assert_eq!(head, &rest[..head.len()]);
+            }
+        }
     }
 }

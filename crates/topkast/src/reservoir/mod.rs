@@ -1,6 +1,7 @@
 //! Where C lives: the entries outside the backward set, which keep their value and get no gradient.
 
 mod dense;
+mod head;
 
 pub use dense::DenseReservoir;
 
@@ -8,22 +9,18 @@ use crate::Entry;
 
 /// Everything of θ that is not in B.
 ///
-/// The entries of B belong to the [`SparseWeight`](crate::SparseWeight) that owns the reservoir (*held* entries);
-/// together they are θ. A reservoir answers which entries of θ are largest and what the value of an entry of C is; it
-/// need not store C to do so.
+/// The entries of B belong to the [`SparseWeight`](crate::SparseWeight) that owns the reservoir. Values in C never
+/// change, so all a refresh asks is which of them are the largest; a reservoir need not store C to answer.
 pub trait Reservoir: Send + Sync {
-    /// Appends to `out`, in ascending order of index, the `count` entries of θ = `held` ∪ C that are largest in
-    /// magnitude, ties to the lower index. `held` is all of B in ascending order of index.
-    ///
-    /// # Panics
-    /// If θ has fewer than `count` entries.
-    fn largest(&mut self, held: &[Entry], count: usize, out: &mut Vec<Entry>);
+    /// The `count` entries of C that are largest in magnitude, or all if C has fewer, in descending order of magnitude,
+    /// ties in ascending order of index; perhaps more of them.
+    fn head(&mut self, count: usize) -> &[Entry];
 
     /// The value of an entry of C.
     fn value(&self, index: u64) -> f32;
 
-    /// Exchanges entries after a selection: `left` were in B and are now in C, `entered` the reverse. Both are in
-    /// ascending order of index.
+    /// Exchanges entries after a selection: `left` were in B and are now in C, `entered` the reverse; neither is in any
+    /// particular order.
     fn exchange(&mut self, left: &[Entry], entered: &[u64]);
 
     /// n, the number of entries of θ.
@@ -41,7 +38,7 @@ pub trait Reservoir: Send + Sync {
 
 /// A reservoir's contents, as checkpoints store them.
 pub enum ReservoirState<'a> {
-    /// θ in flat order (entries of B may be stale), and which entries of C have been in B.
+    /// θ in flat order (what is there for entries of B means nothing), and which entries of C have been in B.
     Dense {
         /// θ.
         theta: &'a [f32],

@@ -1,0 +1,129 @@
+//! The largest entries of C in order, kept while entries come and go.
+
+use std::cmp::Reverse;
+
+use crate::Entry;
+use crate::selection::magnitude;
+
+/// The first entries of C by [`Entry::rank`], as many as were asked for last, more or fewer as exchanges left them.
+pub(super) struct Head {
+    entries: Vec<Entry>,
+    /// Everything of C up to this rank is in `entries`; `None` where that is all of C.
+    end: Option<(Reverse<u32>, u64)>,
+    /// From one entry's magnitude to the next, on average, when they were last listed.
+    step: Option<f32>,
+}
+
+impl Head {
+    /// That of a C of which nothing is known yet.
+    pub(super) fn unknown() -> Self {
+        // Before every rank.
+        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)), step: None }
+    }
+
+    /// Whether the `count` first of C are known.
+    pub(super) fn suffices(&self, count: usize) -> bool {
+        self.entries.len() >= count || self.end.is_none()
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The magnitude from which there are likely more than `count` in C, to judge by how far those found last were from
+    /// one to the next.
+    pub(super) fn expected(&self, count: usize) -> Option<u32> {
+        let (Reverse(start), _) = self.entries.first().map(Entry::rank).or(self.end)?;
+        let way = 1.5 * f64::from(self.step?) * count as f64;
+        Some(start.saturating_sub(way as u32))
+    }
+
+    /// Starts over with what `list` pushes, in ascending order of index: the first of the `all` entries of C, at least
+    /// `len`.
+    pub(super) fn fill(
+        &mut self,
+        len: usize,
+        all: usize,
+        spare: &mut Vec<Entry>,
+        list: impl FnOnce(&mut Vec<Entry>),
+    ) {
+        for entries in [&mut self.entries, spare] {
+            entries.clear();
+            entries.shrink_to(4 * len);
+        }
+        list(&mut self.entries);
+        sort(&mut self.entries, spare);
+        self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
+        // They are the closer the smaller; it is the last that tell of those to come.
+        let last = &self.entries[self.entries.len() * 3 / 4..];
+        self.step = self.end.map(|(Reverse(end), _)| {
+            let (Reverse(start), _) = last[0].rank();
+            (start - end) as f32 / last.len() as f32
+        });
+    }
+
+    /// Follows an exchange: those that `went`, `count` of them in C, leave, and those of `came` that belong to the head
+    /// come in.
+    pub(super) fn exchange(
+        &mut self,
+        came: &[Entry],
+        count: usize,
+        went: impl Fn(u64) -> bool,
+        spare: &mut Vec<Entry>,
+    ) {
+        // Chosen by magnitude they are the first.
+        let first = self.entries.iter().take_while(|entry| went(entry.index)).count();
+        self.entries.drain(..first);
+        if first < count {
+            self.entries.retain(|entry| !went(entry.index));
+        }
+        spare.clear();
+        spare.extend(came.iter().filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
+        spare.sort_unstable_by_key(Entry::rank);
+        // Merged from the back, so that each entry moves once.
+        let mut rest = self.entries.len();
+        self.entries.extend_from_slice(spare);
+        for (before, entry) in spare.iter().enumerate().rev() {
+            let rank = entry.rank();
+            while rest > 0 && self.entries[rest - 1].rank() > rank {
+                self.entries[rest + before] = self.entries[rest - 1];
+                rest -= 1;
+            }
+            self.entries[rest + before] = *entry;
+        }
+    }
+
+    /// Forgets all beyond the first `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        if len < self.entries.len() {
+            self.entries.truncate(len);
+            self.end = self.entries.last().map(Entry::rank);
+        }
+    }
+}
+
+/// Sorts by rank what is in ascending order of index: by counting one digit of the magnitudes after the other, the lowest
+/// first, each of which keeps the order of those it does not tell apart.
+fn sort(entries: &mut Vec<Entry>, spare: &mut Vec<Entry>) {
+    const DIGIT: u32 = 11;
+    let magnitudes = || entries.iter().map(|entry| magnitude(entry.value));
+    let (Some(least), Some(most)) = (magnitudes().min(), magnitudes().max()) else { return };
+    spare.clear();
+    spare.extend_from_slice(entries);
+    for shift in (0..u32::BITS).step_by(DIGIT as usize).take_while(|shift| (most - least) >> shift != 0) {
+        let digit = |entry: &Entry| (most - magnitude(entry.value)) as usize >> shift & ((1 << DIGIT) - 1);
+        let mut ends = [0; 1 << DIGIT];
+        entries.iter().for_each(|entry| ends[digit(entry)] += 1);
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            *end = sum;
+        }
+        for entry in entries.iter().rev() {
+            let end = &mut ends[digit(entry)];
+            *end -= 1;
+            spare[*end] = *entry;
+        }
+        std::mem::swap(entries, spare);
+    }
+}

@@ -1,0 +1,277 @@
+//! How A and B are chosen again: exactly, by looking twice only at what is near a boundary.
+//!
+//! ```text
+//! C      its largest magnitude bounds who may have to leave B; of those and as many from C the larger are in B
+//! A      the boundary is close to where it was, so only entries in a window around there are selected among; where
+//!        it turns out to be outside, counting over all of B finds it
+//! ```
+
+use super::choice::outside;
+use super::window::{Candidate, Guess, Window, collect};
+use super::*;
+use crate::changes::{Changes, Leaver};
+use crate::selection::{Cut, NO_MAGNITUDE, magnitude, threshold};
+use crate::{parameter, pattern};
+
+/// What a refresh keeps for the next one: where the boundary was, and its scratch. Nothing of it changes a result.
+#[derive(Default)]
+pub(super) struct Refresher {
+    guess: Option<Guess>,
+    candidates: Vec<Candidate>,
+    magnitudes: Vec<u32>,
+    indices: Vec<u64>,
+    changes: Changes,
+    left: Vec<Entry>,
+    entered: Vec<u64>,
+    of_pattern: pattern::Spare,
+    of_parameter: parameter::Spare,
+    remap: Remap,
+}
+
+/// What a refresh looks at.
+pub(super) struct State<'a> {
+    pub(super) pattern: &'a Pattern,
+    pub(super) values: &'a [f32],
+    pub(super) reservoir: &'a mut dyn Reservoir,
+}
+
+/// Which entries are in B, and which in A.
+#[derive(Clone, Copy)]
+struct Cuts {
+    backward: Cut,
+    active: Cut,
+}
+
+impl State<'_> {
+    /// |A|.
+    fn active(&self) -> usize {
+        self.pattern.active().entries()
+    }
+
+    /// How many of the first `most` of C have at least this magnitude.
+    fn reserve(&mut self, lowest: u32, most: usize) -> usize {
+        let mut count = 1;
+        loop {
+            let head = self.reservoir.head(count.min(most));
+            let large = head.partition_point(|entry| magnitude(entry.value) >= lowest);
+            if large < count || count >= most {
+                return large.min(most);
+            }
+            count *= 4;
+        }
+    }
+}
+
+impl Refresher {
+    /// Chooses A and B again.
+    pub(super) fn choose(&mut self, state: &mut State<'_>, explore: Explore, seed: Seed) {
+        self.changes.clear();
+        let window = self.guess.map_or(Window::CLOSED, |guess| guess.window());
+        if explore == Explore::Random {
+            self.collect(state, 0, window);
+            let (active, enough) = self.cut_active(state, 0, usize::MAX);
+            self.list_random(state, active, enough, seed);
+            return;
+        }
+        // Entries below the largest of C may have to leave B, and no others.
+        let floor = state.reservoir.head(1).first().map_or(0, |entry| magnitude(entry.value) + 1);
+        self.collect(state, floor, window);
+        let (backward, most) = self.cut_backward(state, floor);
+        let active = match explore {
+            Explore::None => backward,
+            _ => self.cut_active(state, floor, most).0,
+        };
+        self.list(state, Cuts { backward, active }, most);
+    }
+
+    /// Collects the entries of B that are below `floor`, those of A that are not above the window, and those of B∖A that
+    /// are not below it.
+    fn collect(&mut self, state: &State<'_>, floor: u32, window: Window) {
+        let (active, explore) = state.values.split_at(state.active());
+        let surely_active = window.high.max(floor).min(NO_MAGNITUDE)..NO_MAGNITUDE;
+        let surely_explore = floor..window.low.max(floor);
+        self.candidates.clear();
+        collect(active, 0, surely_active, &mut self.candidates);
+        collect(explore, active.len(), surely_explore, &mut self.candidates);
+    }
+
+    /// Which entries are in B, and how many of C may be, after [`collect`](Self::collect).
+    fn cut_backward(&mut self, state: &mut State<'_>, floor: u32) -> (Cut, usize) {
+        let Self { candidates, magnitudes, indices, .. } = self;
+        magnitudes.clear();
+        magnitudes.extend(candidates.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < floor));
+        let most = magnitudes.len();
+        if most == 0 {
+            return (Cut::ALL, 0);
+        }
+        let head = first(state.reservoir.head(most), most);
+        magnitudes.extend(head.iter().map(|entry| magnitude(entry.value)));
+        let cut = Cut::of(magnitudes, most, indices, |tied, indices| {
+            list_tied(tied, state.pattern, candidates, head, indices);
+        });
+        (cut, most)
+    }
+
+    /// Which entries are in A, and how many of C may be, of which the first `most` are in B.
+    fn cut_active(&mut self, state: &mut State<'_>, floor: u32, most: usize) -> (Cut, usize) {
+        if state.active() == 0 {
+            return (Cut::from(NO_MAGNITUDE), 0);
+        }
+        if let Some(guess) = self.guess
+            && let Some(found) = self.cut_within(state, guess.window(), most)
+        {
+            return found;
+        }
+        let window = Window::at(boundary(state, most));
+        self.collect(state, floor, window);
+        self.cut_within(state, window, most).expect("the window is where the boundary is")
+    }
+    /// The same if the boundary is in `window`, after [`collect`](Self::collect) for it.
+    fn cut_within(&mut self, state: &mut State<'_>, window: Window, most: usize) -> Option<(Cut, usize)> {
+        let Self { guess, candidates, magnitudes, indices, .. } = self;
+        let Window { low, high } = window;
+        let enough = state.reserve(low, most);
+        let head = first(state.reservoir.head(enough), enough);
+        let border =
+            candidates.partition_point(|one| (one.entry as usize) < state.pattern.active().entries());
+        let (active, explore) = candidates.split_at(border);
+        magnitudes.clear();
+        magnitudes.extend(active.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < high));
+        // As many of all these are in A as were of them.
+        let wanted = magnitudes.len();
+        magnitudes.extend(explore.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude >= low));
+        magnitudes.extend(head.iter().map(|entry| magnitude(entry.value)));
+        if wanted == 0 {
+            // All of A is above the window.
+            return magnitudes.iter().all(|&magnitude| magnitude < high).then_some((Cut::from(high), enough));
+        }
+        let cut = Cut::of(magnitudes, wanted, indices, |tied, indices| {
+            list_tied(tied, state.pattern, candidates, head, indices);
+        });
+        let found = (low..high).contains(&cut.magnitude);
+        if found {
+            *guess =
+                Some(guess.map_or_else(|| Guess::first(cut.magnitude), |guess| guess.next(cut.magnitude)));
+        }
+        found.then_some((cut, enough))
+    }
+
+    /// Lists what changes, by magnitude.
+    fn list(&mut self, state: &mut State<'_>, cuts: Cuts, most: usize) {
+        let Self { candidates, changes, .. } = self;
+        let (pattern, border) = (state.pattern, state.active() as u32);
+        let unsure = candidates.iter().filter(|one| {
+            let [active, backward] = [cuts.active, cuts.backward].map(|cut| cut.decides(one.magnitude));
+            if one.entry < border {
+                active != Some(true)
+            } else {
+                active != Some(false) || backward != Some(true)
+            }
+        });
+        let cells = pattern.cells(unsure.clone().map(|one| one.entry as usize));
+        for (&Candidate { entry, magnitude }, cell) in unsure.zip(cells) {
+            let index = || pattern.index(cell);
+            let active = cuts.active.takes(magnitude, index);
+            let stays = cuts.backward.takes(magnitude, index);
+            if entry < border && !active {
+                changes.from_active.push(Leaver { entry, cell, stays });
+            } else if entry >= border && (active || !stays) {
+                changes.from_explore.push(Leaver { entry, cell, stays });
+            }
+        }
+        for entry in first(state.reservoir.head(most), most) {
+            let (magnitude, index) = (magnitude(entry.value), || entry.index);
+            if cuts.active.takes(magnitude, index) {
+                changes.into_active.push(*entry);
+            } else if cuts.backward.takes(magnitude, index) {
+                changes.into_explore.push(*entry);
+            }
+        }
+    }
+
+    /// Lists what changes where B∖A is drawn at random: nearly all of it.
+    fn list_random(&mut self, state: &mut State<'_>, cut: Cut, enough: usize, seed: Seed) {
+        let Self { changes, .. } = self;
+        let State { pattern, values, reservoir } = state;
+        let takes = |index: u64, value| cut.takes(magnitude(value), || index);
+        let head = first(reservoir.head(enough), enough);
+        changes.into_active.extend(head.iter().filter(|entry| takes(entry.index, entry.value)));
+        let mut taken: Vec<u64> = changes.into_active.iter().map(|entry| entry.index).collect();
+        pattern.for_each_by_index(|index, entry| {
+            if takes(index, values[entry]) {
+                taken.push(index);
+            }
+        });
+        taken.sort();
+        let drawn = outside(&taken, pattern.total(), pattern.explore().entries(), seed.named("explore"));
+        let mut drawn = drawn.into_iter().peekable();
+        let from_reservoir = |index| Entry { index, value: reservoir.value(index) };
+        pattern.for_each_by_index(|index, entry| {
+            while let Some(other) = drawn.next_if(|&other| other < index) {
+                changes.into_explore.push(from_reservoir(other));
+            }
+            let (drawn, active) = (drawn.next_if_eq(&index).is_some(), takes(index, values[entry]));
+            let leaver = Leaver { entry: entry as u32, cell: pattern.cell(index), stays: active || drawn };
+            if entry < pattern.active().entries() && !active {
+                changes.from_active.push(leaver);
+            } else if entry >= pattern.active().entries() && !drawn {
+                changes.from_explore.push(leaver);
+            }
+        });
+        changes.into_explore.extend(drawn.map(from_reservoir));
+    }
+
+    /// Makes the changes chosen.
+    pub(super) fn apply(
+        &mut self,
+        pattern: &mut Arc<Pattern>,
+        parameter: &mut Parameter,
+        reservoir: &mut dyn Reservoir,
+    ) -> &Remap {
+        let Self { changes, remap, left, entered, .. } = self;
+        remap.plan(changes, pattern.active().entries(), pattern.explore().entries());
+        if changes.are_none() {
+            return remap;
+        }
+        let values = &parameter.values;
+        left.clear();
+        left.extend(
+            changes.left().map(|leaver| Entry {
+                index: pattern.index(leaver.cell),
+                value: values[leaver.entry as usize],
+            }),
+        );
+        entered.clear();
+        entered.extend(changes.entered().map(|entry| entry.index));
+        reservoir.exchange(left, entered);
+        // Copied first where someone else still looks at it.
+        Arc::make_mut(pattern).exchange(changes, remap, &mut self.of_pattern);
+        parameter.remap(remap, &mut self.of_parameter);
+        remap
+    }
+}
+
+/// The first `count` of what [`Reservoir::head`] gives, which may be more or, where C has fewer, fewer.
+fn first(head: &[Entry], count: usize) -> &[Entry] {
+    &head[..count.min(head.len())]
+}
+
+/// The |A|-th largest magnitude of B and the first `most` of C, by counting.
+fn boundary(state: &mut State<'_>, most: usize) -> u32 {
+    let (values, active) = (state.values, state.active());
+    let of_backward = threshold(&|| values.iter().copied(), active).magnitude;
+    // With entries of C it can only be larger.
+    let enough = state.reserve(of_backward, most);
+    if enough == 0 {
+        return of_backward;
+    }
+    let head = first(state.reservoir.head(enough), enough);
+    threshold(&|| values.iter().copied().chain(head.iter().map(|entry| entry.value)), active).magnitude
+}
+
+/// Appends the indices of the candidates and of those entries of C whose magnitude is `tied`.
+fn list_tied(tied: u32, pattern: &Pattern, candidates: &[Candidate], head: &[Entry], indices: &mut Vec<u64>) {
+    let entries = candidates.iter().filter(|one| one.magnitude == tied).map(|one| one.entry as usize);
+    indices.extend(pattern.cells(entries).map(|cell| pattern.index(cell)));
+    indices.extend(head.iter().filter(|entry| magnitude(entry.value) == tied).map(|entry| entry.index));
+}
