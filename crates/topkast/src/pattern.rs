@@ -176,7 +176,7 @@ impl Pattern {
 
     /// Bytes of the structure, with the transposed index where it has been made.
     pub fn bytes(&self) -> usize {
-        let transposed = self.transposed.get().map_or(0, |t| t.csr.bytes() + size_of_val(&t.order[..]));
+        let transposed = self.transposed.get().map_or(0, Transposed::bytes);
         self.active.bytes() + self.explore.bytes() + transposed
     }
 }
