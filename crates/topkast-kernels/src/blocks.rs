@@ -17,6 +17,9 @@ use std::ops::Range;
 /// Positions in the widest packed panel.
 pub(crate) const POSITIONS: usize = 64;
 
+/// How many rows of X ahead of its copying each is fetched: they are too far apart for the hardware to do so.
+pub(crate) const AHEAD: usize = 16;
+
 /// A column number as stored.
 pub(crate) trait Column: Copy + Sync {
     fn index(self) -> usize;
@@ -252,6 +255,7 @@ impl<const N: usize> Kernel for Pack<'_, N> {
         let to = self.packed.0.as_mut_ptr().cast::<f32>();
         for (i, column) in self.block.clone().enumerate() {
             for lane in (0..stride).step_by(S::LANES) {
+                simd.prefetch(self.piece.column::<S, N, false>(column + AHEAD).wrapping_add(lane));
                 // SAFETY: the block's rows are in X and N vectors from the piece's position are within its stride, as
                 // `panel` asserts; the copy fits as asserted. Gain: whole vectors, both aligned.
                 unsafe {

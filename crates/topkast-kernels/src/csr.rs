@@ -62,12 +62,29 @@ pub struct Csr {
 }
 
 /// The same structure by column, made by [`Csr::transposed`].
+///
+/// The fields are private: every entry of the original is named once, and unchecked loads rest on that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transposed {
-    /// Rows and columns exchanged.
-    pub csr: Csr,
-    /// For each entry of `csr`, in its order, the entry in the original.
-    pub order: Vec<u32>,
+    pub(crate) csr: Csr,
+    pub(crate) order: Vec<u32>,
+}
+
+impl Transposed {
+    /// The structure with rows and columns exchanged.
+    pub fn csr(&self) -> &Csr {
+        &self.csr
+    }
+
+    /// For each entry of [`csr`](Self::csr), in its order, the entry in the original: each of them once.
+    pub fn order(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// Bytes of storage held.
+    pub fn bytes(&self) -> usize {
+        self.csr.bytes() + size_of_val(&self.order[..])
+    }
 }
 
 /// Columns in a block at most: 64 positions of them are 128 KiB, which leaves the L2 cache room for the rest.

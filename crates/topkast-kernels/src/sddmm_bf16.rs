@@ -3,7 +3,7 @@
 //! The walk and the groups of entries are those of `sddmm`; but a vector holds 32 positions, so a panel of as many
 //! registers takes twice as many, and one joint reduction serves them all. X is rounded as it is packed, dy in registers.
 
-use crate::blocks::{Column, Panels};
+use crate::blocks::{AHEAD, Column, Panels};
 use crate::csr::WIDE;
 use crate::sddmm::{Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
@@ -12,7 +12,7 @@ use std::arch::x86_64::__m512bh;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Vectors in the widest panel. Measured.
+/// Vectors in the widest panel, 128 positions: dy takes as many registers as in `f32`.
 const WIDEST: usize = 4;
 
 /// A packed piece of X; 128 KiB, on the stack.
@@ -115,9 +115,13 @@ impl<const N: usize> Bf16Kernel for Pack<'_, N> {
         let Self { columns, piece, packed } = self;
         let places = packed[..columns.len() * N].chunks_exact_mut(N);
         for (column, places) in columns.clone().zip(places) {
+            for line in (0..N * Avx512Bf16::LANES).step_by(16) {
+                simd.f32s().prefetch(piece.x.wrapping_add((column + AHEAD) * piece.stride + line));
+            }
+            let from = piece.x.wrapping_add(column * piece.stride);
             // SAFETY: the column is a row of X, of which the piece has N vectors as `run_panel` asserts. Gain: whole vectors
             // without checks.
-            let vectors = unsafe { rounded::<N>(simd, piece.x.add(column * piece.stride), piece.whole) };
+            let vectors = unsafe { rounded::<N>(simd, from, piece.whole) };
             places.iter_mut().zip(vectors).for_each(|(place, vector)| _ = place.write(vector));
         }
         piece.packed = packed.as_ptr().cast::<__m512bh>().wrapping_sub(columns.start * N);

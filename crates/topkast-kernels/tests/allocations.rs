@@ -53,6 +53,7 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
     let bias = vec![0.5; rows as usize];
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.broadcast(|_| ()); // Starting its threads allocates.
         for positions in [100, 130] {
             let x = Matrix::from_rows(width, positions, &vec![0.5; width * positions]);
             let dy = Matrix::from_rows(rows as usize, positions, &vec![0.5; rows as usize * positions]);

@@ -14,9 +14,9 @@ use topkast_train::Trainer;
 /// Bytes of the largest layer's dense weight, 2000 × 2000.
 const DENSE: usize = 2000 * 2000 * 4;
 
-const REFRESH_EVERY: u64 = 8;
+const REFRESH_EVERY: u64 = 2;
 
-/// What each of the first 20 steps allocated, with two refreshes among them and the end of four epochs.
+/// What each of the first 20 steps allocated, with nine refreshes among them and the end of four epochs.
 fn steps(place: &Workplace, overrides: &[&str]) -> Vec<Allocated> {
     let refresh_every = format!("sparsity.refresh_every={REFRESH_EVERY}");
     let mut settings = vec!["model.hidden=[2000, 2000]", "train.steps=20", "optimizer.lr=0.01"];
@@ -33,16 +33,18 @@ fn step(trainer: &mut Trainer) -> Allocated {
     allocated
 }
 
-/// Steps without a refresh allocate nothing once every buffer has its size, which is so after the second step, and no
-/// step allocates anything near the dense weight.
+/// Steps without a refresh allocate nothing once every buffer has its size, which is so after the second step; refreshes
+/// next to nothing, to grow their lists, unless they draw at random; and no step anything near the dense weight.
 fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
     let mut settings = vec!["sparsity.keep_dense=[]"];
     settings.extend(overrides);
+    let drawn = settings.contains(&"sparsity.explore=random");
     let steps = steps(place, &settings);
     assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
     for (number, allocated) in steps.into_iter().enumerate() {
         let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
-        assert!(allocated.largest < DENSE / 4, "{settings:?}, step {number}: {allocated:?}");
+        let most = if number < 8 || drawn { DENSE / 8 } else { DENSE / 1024 };
+        assert!(allocated.largest < most, "{settings:?}, step {number}: {allocated:?}");
         assert!(
             number < 2 || refreshes || allocated.count == 0,
             "{settings:?}, step {number}: {allocated:?}"

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use thiserror::Error;
 use topkast_kernels::{Cell, Csr, CsrEdit, CsrError, Transposed};
 
+use crate::Remap;
 use crate::changes::Changes;
-use crate::{Entry, Remap};
 
 /// The sets A and B of one weight `[rows × width]`.
 ///
@@ -20,7 +20,7 @@ pub struct Pattern {
     transposed: OnceLock<Transposed>,
 }
 
-/// Scratch of [`Pattern::exchange`].
+/// Scratch of [`Pattern::exchange_transposed`].
 #[derive(Default)]
 pub(crate) struct Spare {
     edit: CsrEdit,
@@ -149,40 +149,50 @@ impl Pattern {
         cell(self.width() as u64, index)
     }
 
-    /// Makes `changes`, in place, and tells in the edits of `remap` where entries went.
-    pub(crate) fn exchange(&mut self, changes: &Changes, remap: &mut Remap, spare: &mut Spare) {
+    /// Makes `changes` to A and B∖A, in place, and tells in the edits of `remap` where entries went.
+    pub(crate) fn exchange(&mut self, changes: &Changes, remap: &mut Remap) {
         let width = self.width() as u64;
-        let cell = move |entry: &Entry| cell(width, entry.index);
-        // In the order in which `Remap` lists what comes with them.
-        let promoted = changes.promoted().map(|leaver| leaver.cell);
-        let into_active = promoted.chain(changes.into_active.iter().map(cell));
         let demoted = changes.demoted().map(|leaver| leaver.cell);
-        let into_explore = demoted.chain(changes.into_explore.iter().map(cell));
-        let from_active = changes.from_active.iter().map(|leaver| leaver.cell);
+        // In the order in which `Remap` lists what comes with them.
+        let into_explore = demoted.chain(changes.into_explore.iter().map(|entry| cell(width, entry.index)));
         let from_explore = changes.from_explore.iter().map(|leaver| leaver.cell);
-        let Self { active, explore, transposed } = self;
+        let Self { active, explore, .. } = self;
         let Remap { active: edit, explore: explore_edit, .. } = remap;
         rayon::join(
-            || {
-                active.exchange(from_active.clone(), into_active.clone(), edit);
-                if let Some(transposed) = transposed.get_mut() {
-                    let Spare { edit: turned, numbers } = spare;
-                    transposed.exchange(from_active, into_active, edit, turned, numbers);
-                }
-            },
+            || active.exchange(from_active(changes), into_active(changes, width), edit),
             || explore.exchange(from_explore, into_explore, explore_edit),
         );
     }
 
+    /// Makes the same changes to the transposed A, where there is one, after [`exchange`](Self::exchange).
+    pub(crate) fn exchange_transposed(&mut self, changes: &Changes, remap: &Remap, spare: &mut Spare) {
+        let width = self.width() as u64;
+        if let Some(transposed) = self.transposed.get_mut() {
+            let Spare { edit, numbers } = spare;
+            let inserted = into_active(changes, width);
+            transposed.exchange(from_active(changes), inserted, &remap.active, edit, numbers);
+        }
+    }
+
     /// Bytes of the structure, with the transposed index where it has been made.
     pub fn bytes(&self) -> usize {
-        let transposed = self.transposed.get().map_or(0, |t| t.csr.bytes() + size_of_val(&t.order[..]));
+        let transposed = self.transposed.get().map_or(0, Transposed::bytes);
         self.active.bytes() + self.explore.bytes() + transposed
     }
 }
 
 fn cell(width: u64, index: u64) -> Cell {
     Cell { row: (index / width) as u32, column: (index % width) as u32 }
+}
+
+fn from_active(changes: &Changes) -> impl Iterator<Item = Cell> {
+    changes.from_active.iter().map(|leaver| leaver.cell)
+}
+
+/// In the order in which [`Remap`] lists what comes with them.
+fn into_active(changes: &Changes, width: u64) -> impl Iterator<Item = Cell> {
+    let promoted = changes.promoted().map(|leaver| leaver.cell);
+    promoted.chain(changes.into_active.iter().map(move |entry| cell(width, entry.index)))
 }
 
 impl PartialEq for Pattern {

@@ -1,6 +1,6 @@
 //! The naive twin of a training step: plain loops over entries, summed in `f64`, for a batch small enough to wait for.
 
-use topkast_kernels::{Csr, Matrix, Transposed, naive};
+use topkast_kernels::{Csr, Matrix, naive};
 use topkast_nn::ParameterMut;
 use topkast_train::data::{Dataset, Normalizer, Split};
 use topkast_train::{Config, Trainer};
@@ -161,9 +161,9 @@ fn compare(
         // The change is a difference of numbers that may be far larger.
         let slack = ROUNDING + 1e-6 * largest(&layer.values) / largest(&change).max(f32::MIN_POSITIVE);
         agree(&format!("update of layer {number}"), &changed, &change, slack)?;
-        let Transposed { csr, order } = layer.active.transposed();
-        let turned: Vec<f32> = order.iter().map(|&entry| layer.values[entry as usize]).collect();
-        let dx = naive::spmm(&csr, &turned, &dy);
+        let transposed = layer.active.transposed();
+        let turned: Vec<f32> = transposed.order().iter().map(|&entry| layer.values[entry as usize]).collect();
+        let dx = naive::spmm(transposed.csr(), &turned, &dy);
         dy = mapped(&dx, |slope, value| if value > 0.0 { slope } else { 0.0 }, before);
     }
     Ok(())

@@ -8,6 +8,8 @@
 //! Everything that has one element for each entry follows by [`CsrEdit::apply`], so that a change costs what moves, by
 //! `memmove`, and allocates nothing once the lists have their size.
 
+use std::iter::Sum;
+
 use super::{Columns, Csr, Transposed};
 
 /// Where an entry is in the matrix.
@@ -52,11 +54,22 @@ struct Inserted {
     entry: u32,
 }
 
-/// A place in the order of entries.
+/// A place in the order of entries: the run, and in the lower half the column. One number, for places are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    run: u32,
-    column: u32,
+struct Place(u64);
+
+impl Place {
+    fn new(run: u32, column: u32) -> Self {
+        Self(u64::from(run) << 32 | u64::from(column))
+    }
+
+    fn run(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    fn column(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,8 +184,8 @@ impl CsrEdit {
 
     /// Shifts where runs start by how many entries came before them and went.
     fn shift_starts(&self, starts: &mut [u32]) {
-        let mut removed = self.removed.iter().map(|removed| removed.place.run as usize).peekable();
-        let mut inserted = self.inserted.iter().map(|inserted| inserted.place.run as usize).peekable();
+        let mut removed = self.removed.iter().map(|removed| removed.place.run()).peekable();
+        let mut inserted = self.inserted.iter().map(|inserted| inserted.place.run()).peekable();
         let mut shift = 0;
         let mut run = 0;
         while let Some(next) = [removed.peek(), inserted.peek()].into_iter().flatten().min().copied() {
@@ -215,7 +228,7 @@ impl Csr {
         edit: &mut CsrEdit,
     ) {
         edit.plan(self, removed, inserted);
-        let new = edit.inserted.iter().map(|new| (new.entry as usize, new.place.column));
+        let new = edit.inserted.iter().map(|new| (new.entry as usize, new.place.column()));
         match &mut self.columns {
             Columns::U16(columns) => {
                 edit.shift(columns);
@@ -252,12 +265,13 @@ impl Csr {
         let inside = (row as usize) < self.rows() && (column as usize) < self.width;
         assert!(inside, "row {row}, column {column} is outside the matrix");
         // There are fewer runs than 2³², for each has several entries on average, or there is one for each row.
-        Place { run: (column as usize / self.block * self.rows() + row as usize) as u32, column }
+        Place::new(column / self.block as u32 * self.rows() as u32 + row, column)
     }
 
     /// The first entry that does not come before `place`, and whether it is there.
-    fn find(&self, Place { run, column }: Place) -> (u32, bool) {
-        let (start, end) = (self.starts()[run as usize], self.starts()[run as usize + 1]);
+    fn find(&self, place: Place) -> (u32, bool) {
+        let (run, column) = (place.run(), place.column());
+        let (start, end) = (self.starts()[run], self.starts()[run + 1]);
         let run = start as usize..end as usize;
         let (before, there) = match &self.columns {
             // Lossless: the place is in this structure.
@@ -302,10 +316,11 @@ impl Transposed {
 }
 
 /// How many of the ascending `columns` are less than `column`, and whether it is among them.
-fn rank_of<T: Copy + Ord>(columns: &[T], column: T) -> (usize, bool) {
-    // Most runs are so short that to compare with all of them, by vectors, is faster than to guess at half of them.
+fn rank_of<T: Copy + Ord + From<bool> + Sum + Into<u32>>(columns: &[T], column: T) -> (usize, bool) {
+    // Most runs are so short that to compare with all of them, by vectors, is faster than to guess at half of them; and
+    // to count in their own type spares the vectors widening.
     let before = if columns.len() <= 128 {
-        columns.iter().filter(|&&other| other < column).count()
+        columns.iter().map(|&other| T::from(other < column)).sum::<T>().into() as usize
     } else {
         columns.partition_point(|&other| other < column)
     };

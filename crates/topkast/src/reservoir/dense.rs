@@ -16,6 +16,7 @@ pub struct DenseReservoir {
     dormant: Bits,
     head: Head,
     spare: Vec<Entry>,
+    sample: Vec<u32>,
 }
 
 /// A set of indices, with its size.
@@ -45,7 +46,7 @@ impl DenseReservoir {
     /// A reservoir that starts with all of θ.
     pub fn new(theta: Vec<f32>) -> Self {
         let (in_backward, dormant) = (Bits::none(theta.len()), Bits::none(theta.len()));
-        Self { theta, in_backward, dormant, head: Head::unknown(), spare: Vec::new() }
+        Self { theta, in_backward, dormant, head: Head::unknown(), spare: Vec::new(), sample: Vec::new() }
     }
 
     /// A reservoir as a checkpoint stored it, of a weight with the given entries in B.
@@ -84,19 +85,32 @@ impl DenseReservoir {
     /// Searches θ for at least the first `count` of C.
     fn search(&mut self, count: usize) {
         let all = self.theta.len() - self.in_backward.count as usize;
-        // More than is wanted now, so that the next refreshes need no search.
-        let count = (count + self.usual()).min(all);
-        let least = self.head.expected(count);
-        let Self { theta, in_backward, head, spare, .. } = self;
+        // More than is wanted now, so that the next refreshes, which are likely to want as many, need no search.
+        let count = (count + count.min(self.theta.len() / 32) + self.usual()).min(all);
+        let Self { theta, in_backward, head, spare, sample, .. } = self;
         let outside = |entry: &Entry| !in_backward.has(entry.index);
         head.fill(count, all, spare, |out| {
-            let listed = least.is_some_and(|least| list_from(least, theta, outside, 4 * count, out));
-            if !listed || out.len() < count {
+            let least = likely_bound(theta, count + count / 4, sample);
+            if !list_from(least, theta, outside, count + count / 2, out) || out.len() < count {
                 out.clear();
                 select_largest(&|| numbered(theta, 0).filter(outside), count, |entry| out.push(entry));
             }
         });
     }
+}
+
+/// The magnitude from which there are about `count` in `theta`, to judge by some groups of it: the slots of entries in B
+/// are zero, so these are of C.
+fn likely_bound(theta: &[f32], count: usize, sample: &mut Vec<u32>) -> u32 {
+    let every = (theta.len() / SAMPLE).max(1);
+    sample.clear();
+    let groups = theta.chunks(GROUP).step_by(every);
+    sample.extend(groups.flatten().map(|&value| magnitude(value)).filter(|&magnitude| magnitude > 0));
+    let wanted = count / every;
+    if wanted >= sample.len() {
+        return 0;
+    }
+    *sample.select_nth_unstable_by(wanted, |a, b| b.cmp(a)).1
 }
 
 fn numbered(values: &[f32], first: usize) -> impl Iterator<Item = Entry> {
@@ -127,6 +141,9 @@ fn list_from(
 
 /// How many values are looked at together.
 const GROUP: usize = 16;
+
+/// How many values tell how magnitudes are distributed: of the hundredth that is mostly looked for, some three hundred.
+const SAMPLE: usize = 1 << 15;
 
 impl Reservoir for DenseReservoir {
     fn head(&mut self, count: usize) -> &[Entry] {

@@ -10,15 +10,13 @@ pub(super) struct Head {
     entries: Vec<Entry>,
     /// Everything of C up to this rank is in `entries`; `None` where that is all of C.
     end: Option<(Reverse<u32>, u64)>,
-    /// From one entry's magnitude to the next, on average, when they were last listed.
-    step: Option<f32>,
 }
 
 impl Head {
     /// That of a C of which nothing is known yet.
     pub(super) fn unknown() -> Self {
         // Before every rank.
-        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)), step: None }
+        Self { entries: Vec::new(), end: Some((Reverse(u32::MAX), 0)) }
     }
 
     /// Whether the `count` first of C are known.
@@ -30,14 +28,6 @@ impl Head {
         &self.entries
     }
 
-    /// The magnitude from which there are likely more than `count` in C, to judge by how far those found last were from
-    /// one to the next.
-    pub(super) fn expected(&self, count: usize) -> Option<u32> {
-        let (Reverse(start), _) = self.entries.first().map(Entry::rank).or(self.end)?;
-        let way = 1.5 * f64::from(self.step?) * count as f64;
-        Some(start.saturating_sub(way as u32))
-    }
-
     /// Starts over with what `list` pushes, in ascending order of index: the first of the `all` entries of C, at least
     /// `len`.
     pub(super) fn fill(
@@ -47,19 +37,13 @@ impl Head {
         spare: &mut Vec<Entry>,
         list: impl FnOnce(&mut Vec<Entry>),
     ) {
-        for entries in [&mut self.entries, spare] {
+        for entries in [&mut self.entries, &mut *spare] {
             entries.clear();
-            entries.shrink_to(4 * len);
+            entries.shrink_to(2 * len);
         }
         list(&mut self.entries);
         sort(&mut self.entries, spare);
         self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
-        // They are the closer the smaller; it is the last that tell of those to come.
-        let last = &self.entries[self.entries.len() * 3 / 4..];
-        self.step = self.end.map(|(Reverse(end), _)| {
-            let (Reverse(start), _) = last[0].rank();
-            (start - end) as f32 / last.len() as f32
-        });
     }
 
     /// Follows an exchange: those that `went`, `count` of them in C, leave, and those of `came` that belong to the head

@@ -95,21 +95,29 @@ impl Refresher {
         collect(explore, active.len(), surely_explore, &mut self.candidates);
     }
 
-    /// Which entries are in B, and how many of C may be, after [`collect`](Self::collect).
+    /// Which entries are in B, and how many first of C may be, after [`collect`](Self::collect).
     fn cut_backward(&mut self, state: &mut State<'_>, floor: u32) -> (Cut, usize) {
         let Self { candidates, magnitudes, indices, .. } = self;
-        magnitudes.clear();
-        magnitudes.extend(candidates.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < floor));
-        let most = magnitudes.len();
+        let low = candidates.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < floor);
+        let most = low.clone().count();
         if most == 0 {
             return (Cut::ALL, 0);
         }
-        let head = first(state.reservoir.head(most), most);
-        magnitudes.extend(head.iter().map(|entry| magnitude(entry.value)));
-        let cut = Cut::of(magnitudes, most, indices, |tied, indices| {
-            list_tied(tied, state.pattern, candidates, head, indices);
-        });
-        (cut, most)
+        // Far fewer come than may: as many as go.
+        let mut asked = most.div_ceil(8);
+        loop {
+            let head = first(state.reservoir.head(asked), most);
+            magnitudes.clear();
+            magnitudes.extend(low.clone().chain(head.iter().map(|entry| magnitude(entry.value))));
+            let cut = Cut::of(magnitudes, most, indices, |tied, indices| {
+                list_tied(tied, state.pattern, candidates, head, indices);
+            });
+            let beyond = head.last().is_some_and(|entry| magnitude(entry.value) < cut.magnitude);
+            if beyond || asked >= most {
+                return (cut, head.len());
+            }
+            asked = (2 * asked).min(most);
+        }
     }
 
     /// Which entries are in A, and how many of C may be, of which the first `most` are in B.
@@ -126,6 +134,7 @@ impl Refresher {
         self.collect(state, floor, window);
         self.cut_within(state, window, most).expect("the window is where the boundary is")
     }
+
     /// The same if the boundary is in `window`, after [`collect`](Self::collect) for it.
     fn cut_within(&mut self, state: &mut State<'_>, window: Window, most: usize) -> Option<(Cut, usize)> {
         let Self { guess, candidates, magnitudes, indices, .. } = self;
@@ -228,7 +237,7 @@ impl Refresher {
         parameter: &mut Parameter,
         reservoir: &mut dyn Reservoir,
     ) -> &Remap {
-        let Self { changes, remap, left, entered, .. } = self;
+        let Self { changes, remap, left, entered, of_pattern, of_parameter, .. } = self;
         remap.plan(changes, pattern.active().entries(), pattern.explore().entries());
         if changes.are_none() {
             return remap;
@@ -243,10 +252,16 @@ impl Refresher {
         );
         entered.clear();
         entered.extend(changes.entered().map(|entry| entry.index));
-        reservoir.exchange(left, entered);
-        // Copied first where someone else still looks at it.
-        Arc::make_mut(pattern).exchange(changes, remap, &mut self.of_pattern);
-        parameter.remap(remap, &mut self.of_parameter);
+        let exchange = || {
+            // Copied first where someone else still looks at it.
+            let pattern = Arc::make_mut(pattern);
+            pattern.exchange(changes, remap);
+            rayon::join(
+                || pattern.exchange_transposed(changes, remap, of_pattern),
+                || parameter.remap(remap, of_parameter),
+            );
+        };
+        rayon::join(exchange, || reservoir.exchange(left, entered));
         remap
     }
 }
