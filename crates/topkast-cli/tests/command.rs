@@ -325,6 +325,16 @@ fn the_instruction_set_can_be_chosen() {
 }
 
 #[test]
+fn bf16_needs_its_instructions() {
+    let place = Workplace::new();
+    let mut portable = place.train("run", "train.weight_gradient=bf16");
+    portable.env("TOPKAST_ISA", "portable");
+    let line = refuses(portable);
+    assert!(line.contains("train.weight_gradient = bf16") && line.contains("use f32"), "{line}");
+    assert!(!place.join("run/config.toml").exists());
+}
+
+#[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
     for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step", "bench refresh"] {

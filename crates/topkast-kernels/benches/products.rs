@@ -65,10 +65,13 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         "dense forward",
         "dense input gradient",
         "dense weight gradient",
+        "sddmm over A, bf16",
+        "sddmm over B, bf16",
     ];
     let dense = rows * width;
-    let entries = [a.entries(), a.entries(), a.entries(), b.entries(), dense, dense, dense];
-    let mut times: [Vec<f64>; 7] = Default::default();
+    let entries =
+        [a.entries(), a.entries(), a.entries(), b.entries(), dense, dense, dense, a.entries(), b.entries()];
+    let mut times: [Vec<f64>; 9] = Default::default();
     for _ in 0..ROUNDS {
         let mut time = |product: usize, compute: &mut dyn FnMut()| {
             let start = Instant::now();
@@ -84,9 +87,15 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         time(4, &mut || dense_forward(isa, rows, &w, &x, &mut y));
         time(5, &mut || dense_input_gradient(isa, width, &w, &dy, &mut dx));
         time(6, &mut || dense_weight_gradient(isa, &dy, &x, &mut dw));
+        if let Some(bf16) = isa.bf16() {
+            time(7, &mut || sddmm_bf16(bf16, &a, &dy, &x, &mut gradient_a));
+            time(8, &mut || sddmm_bf16(bf16, &b, &dy, &x, &mut gradient_b));
+        }
     }
     times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
-    for ((name, entries), times) in names.iter().zip(entries).zip(&times) {
+    for ((name, entries), times) in
+        names.iter().zip(entries).zip(&times).filter(|(_, times)| !times.is_empty())
+    {
         let rate = 2e-6 * (entries * positions) as f64 / times[0];
         println!("  {name:22} {:8.3} {:8.3} {rate:6.1}", times[ROUNDS / 2], times[0]);
     }

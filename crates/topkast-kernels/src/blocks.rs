@@ -18,7 +18,7 @@ use std::ops::Range;
 pub(crate) const POSITIONS: usize = 64;
 
 /// How many rows of X ahead of its copying each is fetched: they are too far apart for the hardware to do so.
-const AHEAD: usize = 16;
+pub(crate) const AHEAD: usize = 16;
 
 /// A column number as stored.
 pub(crate) trait Column: Copy + Sync {
@@ -68,12 +68,17 @@ pub(crate) struct Panels {
 impl Panels {
     /// Panels of at most `widest` vectors.
     pub(crate) fn new(isa: Isa, positions: usize, widest: usize) -> Self {
-        let vectors = positions.div_ceil(isa.lanes());
-        Self { vectors, lanes: isa.lanes(), count: vectors.div_ceil(widest) }
+        Self::of_vectors(isa.lanes(), positions, widest)
+    }
+
+    /// Panels of at most `widest` vectors of `lanes` positions.
+    pub(crate) fn of_vectors(lanes: usize, positions: usize, widest: usize) -> Self {
+        let vectors = positions.div_ceil(lanes);
+        Self { vectors, lanes, count: vectors.div_ceil(widest) }
     }
 
     /// Where a panel begins, in vectors.
-    fn start(&self, panel: usize) -> usize {
+    pub(crate) fn start(&self, panel: usize) -> usize {
         panel * self.vectors / self.count
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 use thiserror::Error;
 
+use crate::Bf16;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, Avx512Bf16};
 use crate::simd::{Portable, Simd};
 
 /// An instruction set the running machine is known to have: values come only from [`Isa::available`],
@@ -86,6 +87,15 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
             Kind::Portable(_) => "portable",
+        }
+    }
+
+    /// The bf16 instructions that this instruction set has besides, if the machine has them: only AVX-512 has any.
+    pub fn bf16(self) -> Option<Bf16> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(_) => Avx512Bf16::new().map(Bf16),
+            _ => None,
         }
     }
 

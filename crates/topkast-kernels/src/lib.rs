@@ -12,6 +12,7 @@
 mod activation;
 mod adam;
 mod bandwidth;
+mod bf16;
 mod blocks;
 mod buffer;
 mod chunks;
@@ -30,6 +31,8 @@ mod peak;
 mod penalty;
 mod reduce;
 mod sddmm;
+#[cfg(target_arch = "x86_64")]
+mod sddmm_bf16;
 mod sgd;
 mod share;
 pub mod simd;
@@ -40,6 +43,7 @@ mod testing;
 pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
+pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};
 pub use buffer::Buffer;
 pub use csr::{Cell, Columns, Csr, CsrEdit, CsrError, Transposed};
 pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};

@@ -46,3 +46,50 @@ pub fn sddmm_row<'a>(
         (entry, pairs.map(|(&dy, &x)| f64::from(dy) * f64::from(x)).sum::<f64>() as f32)
     })
 }
+
+/// The matrix with every number rounded to the nearest bf16, ties to even, and subnormal ones to zero: what
+/// [`sddmm_bf16`](crate::sddmm_bf16) computes with, so that [`sddmm`] of two such matrices is its twin.
+pub fn rounded_to_bf16(matrix: &Matrix) -> Matrix {
+    let mut rounded = matrix.clone();
+    for feature in 0..rounded.features() {
+        rounded.row_mut(feature).iter_mut().for_each(|x| *x = bf16(*x));
+    }
+    rounded
+}
+
+fn bf16(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    if x.is_subnormal() {
+        return 0.0_f32.copysign(x);
+    }
+    // A half of the last place that stays, a bit less where that is even: what carries over rounds up.
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bf16;
+
+    #[test]
+    fn rounds_to_the_nearest_bf16_and_ties_to_even() {
+        let last = 2.0_f32.powi(-7);
+        for (x, want) in [
+            (0.0, 0.0),
+            (1.0 + 0.5 * last, 1.0),
+            (1.0 + 0.501 * last, 1.0 + last),
+            (1.0 + 1.5 * last, 1.0 + 2.0 * last),
+            (-1.0 - 0.75 * last, -1.0 - last),
+            (2.0 - 0.25 * last, 2.0),
+            (f32::MAX, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+            (f32::MIN_POSITIVE, f32::MIN_POSITIVE),
+            (f32::MIN_POSITIVE / 2.0, 0.0),
+        ] {
+            assert_eq!(bf16(x), want, "{x}");
+        }
+        assert!(bf16(f32::NAN).is_nan());
+    }
+}

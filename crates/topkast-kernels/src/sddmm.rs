@@ -22,13 +22,7 @@ use std::ops::Range;
 /// If `gradient` has not one number for each entry, `dy` not one feature for each row, `x` not one for each column, or
 /// the two differ in positions.
 pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
-    check(csr, dy, x, gradient);
-    if x.positions() == 0 || csr.rows() == 0 {
-        return gradient.fill(0.0);
-    }
-    let starts = csr.starts();
-    let product = Product { isa, structures: [csr, csr], count: 1, dy, x };
-    product.split(&|run| starts[run] as usize, [gradient, &mut []]);
+    split(csr, dy, x, gradient, &|share| share.walk(isa));
 }
 
 /// [`sddmm`] for two structures of one shape that share no entry, such as A and B∖A, in less time than one after the
@@ -37,10 +31,38 @@ pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32])
 /// # Panics
 /// As [`sddmm`], for either; and if the structures differ in shape.
 pub fn sddmm_pair(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, gradients: [&mut [f32]; 2]) {
+    split_pair(structures, dy, x, gradients, &|share| share.walk(isa));
+}
+
+/// Has `compute` compute shares of the gradients of a structure in parallel.
+pub(crate) fn split(
+    csr: &Csr,
+    dy: &Matrix,
+    x: &Matrix,
+    gradient: &mut [f32],
+    compute: &(impl Fn(Share) + Sync),
+) {
+    check(csr, dy, x, gradient);
+    if x.positions() == 0 || csr.rows() == 0 {
+        return gradient.fill(0.0);
+    }
+    let starts = csr.starts();
+    let product = Product { structures: [csr, csr], count: 1, dy, x };
+    product.split(&|run| starts[run] as usize, [gradient, &mut []], compute);
+}
+
+/// [`split`] for two structures.
+pub(crate) fn split_pair(
+    structures: [&Csr; 2],
+    dy: &Matrix,
+    x: &Matrix,
+    gradients: [&mut [f32]; 2],
+    compute: &(impl Fn(Share) + Sync),
+) {
     let [a, b] = structures;
     if a.block() != b.block() {
         for (csr, gradient) in structures.into_iter().zip(gradients) {
-            sddmm(isa, csr, dy, x, gradient);
+            split(csr, dy, x, gradient, compute);
         }
         return;
     }
@@ -50,8 +72,8 @@ pub fn sddmm_pair(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, grad
         return gradients.into_iter().for_each(|gradient| gradient.fill(0.0));
     }
     let (a_starts, b_starts) = (a.starts(), b.starts());
-    let product = Product { isa, structures, count: 2, dy, x };
-    product.split(&|run| a_starts[run] as usize + b_starts[run] as usize, gradients);
+    let product = Product { structures, count: 2, dy, x };
+    product.split(&|run| a_starts[run] as usize + b_starts[run] as usize, gradients, compute);
 }
 
 fn check(csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &[f32]) {
@@ -63,17 +85,21 @@ fn check(csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &[f32]) {
 
 /// A product of one structure or two that is ready to run.
 #[derive(Clone, Copy)]
-struct Product<'a> {
-    isa: Isa,
+pub(crate) struct Product<'a> {
     structures: [&'a Csr; 2],
     /// How many of the structures there are.
     count: usize,
-    dy: &'a Matrix,
-    x: &'a Matrix,
+    pub(crate) dy: &'a Matrix,
+    pub(crate) x: &'a Matrix,
 }
 
 impl Product<'_> {
-    fn split(self, entries_before: &(impl Fn(usize) -> usize + Sync), gradients: [&mut [f32]; 2]) {
+    fn split(
+        self,
+        entries_before: &(impl Fn(usize) -> usize + Sync),
+        gradients: [&mut [f32]; 2],
+        compute: &(impl Fn(Share) + Sync),
+    ) {
         let [a, b] = self.structures;
         let runs = a.blocks() * a.rows();
         let cut = |gradients, from: usize, at: usize| {
@@ -82,14 +108,7 @@ impl Product<'_> {
         };
         let shares = rayon::current_num_threads();
         for_each_share(0..runs, shares, entries_before, gradients, &cut, &|runs, gradients| {
-            let uses = entries_before(runs.end) - entries_before(runs.start);
-            let blocks = runs.start / a.rows()..runs.end.div_ceil(a.rows());
-            let columns = (blocks.len() * a.block().min(a.width())) as f64;
-            let walk = Walk::new(self.isa, a, uses as f64 / columns, self.x);
-            // Half the registers for dy, and as many or more for the sums.
-            let widest = (self.isa.panel() / 2).min(POSITIONS / self.isa.lanes());
-            let panels = Panels::new(self.isa, self.x.positions(), widest);
-            walk.run(panels, 0..panels.count, blocks, &mut Share { product: &self, runs, gradients });
+            compute(Share { product: &self, runs, gradients });
         });
     }
 }
@@ -100,8 +119,8 @@ fn split_both([a, b]: [&mut [f32]; 2], at: [usize; 2]) -> ([&mut [f32]; 2], [&mu
 }
 
 /// Consecutive runs of entries, and their gradients.
-struct Share<'a> {
-    product: &'a Product<'a>,
+pub(crate) struct Share<'a> {
+    pub(crate) product: &'a Product<'a>,
     /// Run `b × rows + r` is row `r` in block `b`.
     runs: Range<usize>,
     gradients: [&'a mut [f32]; 2],
@@ -109,7 +128,7 @@ struct Share<'a> {
 
 impl Visit for Share<'_> {
     fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece) {
-        match self.product.structures[0].columns() {
+        match self.columns() {
             Columns::U16(_) => self.sweep::<N, PACKED, u16>(isa, piece),
             Columns::U32(_) => self.sweep::<N, PACKED, u32>(isa, piece),
         }
@@ -117,30 +136,57 @@ impl Visit for Share<'_> {
 }
 
 impl Share<'_> {
-    fn sweep<const N: usize, const PACKED: bool, C: Column>(&mut self, isa: Isa, piece: &Piece) {
+    fn walk(mut self, isa: Isa) {
+        let walk = Walk::new(isa, self.structure(), self.uses(), self.product.x);
+        // Half the registers for dy, and as many or more for the sums.
+        let widest = (isa.panel() / 2).min(POSITIONS / isa.lanes());
+        let panels = Panels::new(isa, self.product.x.positions(), widest);
+        walk.run(panels, 0..panels.count, self.blocks(), &mut self);
+    }
+
+    /// One of the structures, for what they have in common.
+    pub(crate) fn structure(&self) -> &Csr {
+        self.product.structures[0]
+    }
+
+    /// The columns, for how they are stored.
+    pub(crate) fn columns(&self) -> &Columns {
+        self.structure().columns()
+    }
+
+    /// The blocks of columns that the runs are in.
+    pub(crate) fn blocks(&self) -> Range<usize> {
+        let rows = self.structure().rows();
+        self.runs.start / rows..self.runs.end.div_ceil(rows)
+    }
+
+    /// How often each row of X in a block is used, on average.
+    pub(crate) fn uses(&self) -> f64 {
+        let entries: usize = self.gradients.iter().map(|gradient| gradient.len()).sum();
+        let columns = self.blocks().len() * self.structure().block().min(self.structure().width());
+        entries as f64 / columns as f64
+    }
+
+    /// The share's runs in a block of columns.
+    pub(crate) fn rows<C: Column>(&mut self, block: usize) -> Rows<'_, C> {
         let Product { structures, count, dy, .. } = *self.product;
-        let of_block = piece.block * structures[0].rows();
+        let of_block = block * structures[0].rows();
         let within = |run: usize| run.saturating_sub(of_block).min(structures[0].rows());
         let rows = within(self.runs.start)..within(self.runs.end);
         let [in_a, in_b] = &mut self.gradients;
         let mut number = 0;
-        let parts = [&mut **in_a, &mut **in_b].map(|gradient| {
+        let [a, b] = [&mut **in_a, &mut **in_b].map(|gradient| {
             let csr = structures[number];
             number += 1;
-            Part {
-                strip: Strip::<C>::new(csr, piece.block, &rows),
-                first: csr.starts()[self.runs.start] as usize,
-                gradient,
-            }
+            let first = csr.starts()[self.runs.start] as usize;
+            Part { strip: Strip::<C>::new(csr, block, &rows), first, gradient }
         });
-        let dy = &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()];
-        isa.run(Sweep::<N, PACKED, C> {
-            parts,
-            both: count == 2,
-            piece: *piece,
-            dy,
-            stride: self.product.dy.stride(),
-        });
+        let dy_rows = &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()];
+        Rows { a, b, both: count == 2, dy: dy_rows, stride: dy.stride() }
+    }
+
+    fn sweep<const N: usize, const PACKED: bool, C: Column>(&mut self, isa: Isa, piece: &Piece) {
+        isa.run(Sweep::<N, PACKED, C> { rows: self.rows(piece.block), piece: *piece });
     }
 }
 
@@ -165,35 +211,34 @@ impl<C: Column> Part<'_, C> {
     }
 }
 
-/// The rows of a share in one piece of X.
-struct Sweep<'a, const N: usize, const PACKED: bool, C> {
-    parts: [Part<'a, C>; 2],
+/// The rows of a share that meet a block of columns.
+pub(crate) struct Rows<'a, C> {
+    a: Part<'a, C>,
+    b: Part<'a, C>,
     both: bool,
-    piece: Piece,
     /// The rows of dy.
     dy: &'a [f32],
     stride: usize,
 }
 
-impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACKED, C> {
-    type Output = ();
-
+impl<C: Column> Rows<'_, C> {
+    /// Adds what `panel` makes of each row of dy, from `position` on, to the gradients of the row's entries.
+    ///
+    /// # Safety
+    /// `panel` may be called with a pointer to that position in any row of dy, and what it returns with any column in the block.
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { parts: [mut a, mut b], both, piece, dy, stride } = self;
-        let rows = a.strip.rows();
-        assert!(rows * stride <= dy.len());
+    pub(crate) unsafe fn add<P: Panel>(mut self, position: usize, panel: impl Fn(*const f32) -> P) {
+        let rows = self.a.strip.rows();
+        assert!(rows * self.stride <= self.dy.len() && self.b.strip.rows() == rows);
         for i in 0..rows {
-            let dy = dy.as_ptr().wrapping_add(i * stride + piece.position);
-            // SAFETY: dy has this row and, as the walk vouches, N vectors from the piece's position. The strips have this
-            // row. Gain: no bounds are checked for each short run.
+            let panel = panel(self.dy.as_ptr().wrapping_add(i * self.stride + position));
+            // SAFETY: the strips have this row; the caller vouches for the columns. Gain: no bounds are checked for each
+            // short run.
             unsafe {
-                let dy = std::array::from_fn(|j| simd.load(dy.add(j * S::LANES)));
-                let panel = Panel::<S, N, PACKED> { simd, dy, piece };
-                let (columns, out) = a.run(i);
+                let (columns, out) = self.a.run(i);
                 panel.entries(columns, out);
-                if both {
-                    let (columns, out) = b.run(i);
+                if self.both {
+                    let (columns, out) = self.b.run(i);
                     panel.entries(columns, out);
                 }
             }
@@ -201,18 +246,43 @@ impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACK
     }
 }
 
-/// A row of dy, as far as it meets a piece of X.
-struct Panel<S: Simd, const N: usize, const PACKED: bool> {
-    simd: S,
-    dy: [S::Vector; N],
+/// The rows of a share in one piece of X.
+struct Sweep<'a, const N: usize, const PACKED: bool, C> {
+    rows: Rows<'a, C>,
     piece: Piece,
 }
 
-impl<S: Simd, const N: usize, const PACKED: bool> Panel<S, N, PACKED> {
+impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACKED, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, piece } = self;
+        // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, and the piece the block's
+        // columns. Gain: whole vectors without checks.
+        unsafe {
+            rows.add(piece.position, |dy| F32Panel::<S, N, PACKED> {
+                simd,
+                dy: std::array::from_fn(|j| simd.load(dy.add(j * S::LANES))),
+                piece,
+            });
+        }
+    }
+}
+
+/// A row of dy, as far as it meets a piece of X, in registers.
+pub(crate) trait Panel {
+    /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
+    /// is the first. No gradient may depend on the other entries.
+    ///
+    /// # Safety
+    /// `columns` are in the piece's block. There is at least one.
+    unsafe fn group<const SIZE: usize, C: Column>(&self, columns: &[C], out: &mut [f32]);
+
     /// Adds the panel's share to the gradients `out` of the entries in `columns`.
     ///
     /// # Safety
-    /// As [`group`](Self::group).
+    /// `columns` are in the piece's block.
     #[inline(always)]
     unsafe fn entries<C: Column>(&self, columns: &[C], out: &mut [f32]) {
         for (out, columns) in out.chunks_mut(GROUP).zip(columns.chunks(GROUP)) {
@@ -227,12 +297,18 @@ impl<S: Simd, const N: usize, const PACKED: bool> Panel<S, N, PACKED> {
             }
         }
     }
+}
 
-    /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
-    /// is the first.
-    ///
+/// [`Panel`] in f32.
+struct F32Panel<S: Simd, const N: usize, const PACKED: bool> {
+    simd: S,
+    dy: [S::Vector; N],
+    piece: Piece,
+}
+
+impl<S: Simd, const N: usize, const PACKED: bool> Panel for F32Panel<S, N, PACKED> {
     /// # Safety
-    /// `piece.column(…)` is valid for reading `N` vectors for each of `columns`. There is at least one.
+    /// Besides, `piece.column(…)` is valid for reading `N` vectors for each column in the block.
     #[inline(always)]
     unsafe fn group<const SIZE: usize, C: Column>(&self, columns: &[C], out: &mut [f32]) {
         let simd = self.simd;

@@ -95,7 +95,7 @@ pub(crate) fn assert_same_on_any_threads(compute: impl Fn(Isa) -> Vec<f32> + Syn
 
 /// Structures and numbers of positions that are no multiples of anything, and those at the edge of it.
 pub(crate) fn for_odd_shapes(check: impl Fn(&Csr, usize)) {
-    for positions in [0, 1, 15, 16, 17, 33, 100, 128, 129, 300] {
+    for positions in [0, 1, 15, 16, 17, 31, 32, 33, 100, 128, 129, 300] {
         for (rows, width) in [(0, 0), (0, 5), (5, 0), (1, 1), (7, 16), (17, 15), (33, 129), (40, 17)] {
             check(&Random::new(1).csr(rows, width, 0.3), positions);
         }

@@ -77,6 +77,10 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
                         );
                         sddmm(isa, &csr, &dy, &x, &mut gradient);
                     });
+                    if let Some(bf16) = isa.bf16() {
+                        let rounded = allocated(|| sddmm_bf16(bf16, &csr, &dy, &x, &mut gradient));
+                        assert_eq!(rounded, (0, 0), "bf16: {threads} threads, {positions} positions");
+                    }
                     assert_eq!(sparse, (0, 0), "{isa:?}, {threads} threads, {positions} positions");
                     let narrow = allocated(|| {
                         dense_forward(isa, 10, &w[..10 * width], &x, &mut narrow_y);

@@ -1,9 +1,10 @@
 //! Linear layers, sparse and dense: `y = activation(W·x + b)`.
 
-use topkast::{Parameter, Seed, SparseWeight, WeightError, kaiming_normal};
+use topkast::{Parameter, Pattern, Seed, SparseWeight, WeightError, kaiming_normal};
 use topkast_kernels::{
-    Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient, dense_weight_gradient,
-    gelu, relu, row_sums, sddmm, sddmm_pair, spmm, spmm_transposed,
+    Bf16, Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient,
+    dense_weight_gradient, gelu, relu, row_sums, sddmm, sddmm_bf16, sddmm_bf16_pair, sddmm_pair, spmm,
+    spmm_transposed,
 };
 
 use crate::dense_products::{DenseProducts, LARGEST};
@@ -29,6 +30,8 @@ pub struct SparseLinear {
     gathered: Buffer,
     /// In place of the sparse products, see [`SparseLinear::use_dense_products`].
     dense: Option<DenseProducts>,
+    /// Where the weight gradient's inputs are rounded, see [`SparseLinear::use_bf16_weight_gradient`].
+    pub(crate) bf16: Option<Bf16>,
 }
 
 /// A linear layer with all its weights.
@@ -51,7 +54,13 @@ impl Linear {
         Ok(match *plan {
             LayerPlan::Sparse { counts, topology, scale } => {
                 let weight = SparseWeight::new(outputs, inputs, counts, topology, scale, seed)?;
-                Self::Sparse(SparseLinear { weight, bias, gathered: Buffer::default(), dense: None })
+                Self::Sparse(SparseLinear {
+                    weight,
+                    bias,
+                    gathered: Buffer::default(),
+                    dense: None,
+                    bf16: None,
+                })
             }
             LayerPlan::Dense => {
                 let count = outputs
@@ -153,6 +162,12 @@ impl SparseLinear {
         self.dense.as_ref().map_or(0, |_| DenseProducts::bytes(self.weight.pattern().total()))
     }
 
+    /// From now on rounds x and dy to bf16 for the weight gradient, whose sums stay f32. Dense products do not: where this layer
+    /// has them, nothing changes.
+    pub fn use_bf16_weight_gradient(&mut self, bf16: Bf16) {
+        self.bf16 = Some(bf16);
+    }
+
     fn forward(&mut self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
         let Self { weight, bias, dense, .. } = self;
         if let Some(dense) = dense {
@@ -188,11 +203,7 @@ impl SparseLinear {
         if let Some(dense) = &mut self.dense {
             return dense.weight_gradient(isa, &pattern, x, dy, active, explore.then_some(rest));
         }
-        if explore {
-            sddmm_pair(isa, [pattern.active(), pattern.explore()], dy, x, [active, rest]);
-        } else {
-            sddmm(isa, pattern.active(), dy, x, active);
-        }
+        sampled_gradient(isa, self.bf16, &pattern, [dy, x], active, explore.then_some(rest));
     }
 }
 
@@ -201,6 +212,25 @@ impl DenseLinear {
         let bias = &self.bias.values;
         let product = |y: &mut Matrix| dense_forward(isa, bias.len(), &self.weight.values, x, y);
         activate_dense(isa, product, bias, activation, pre, y);
+    }
+}
+
+/// The weight gradient from `[dy, x]`, of A and where asked for of B∖A; with inputs rounded where there is proof that the machine
+/// can.
+pub(crate) fn sampled_gradient(
+    isa: Isa,
+    bf16: Option<Bf16>,
+    pattern: &Pattern,
+    [dy, x]: [&Matrix; 2],
+    active: &mut [f32],
+    explore: Option<&mut [f32]>,
+) {
+    let structures = [pattern.active(), pattern.explore()];
+    match (explore, bf16) {
+        (Some(rest), Some(bf16)) => sddmm_bf16_pair(bf16, structures, dy, x, [active, rest]),
+        (Some(rest), None) => sddmm_pair(isa, structures, dy, x, [active, rest]),
+        (None, Some(bf16)) => sddmm_bf16(bf16, structures[0], dy, x, active),
+        (None, None) => sddmm(isa, structures[0], dy, x, active),
     }
 }
 

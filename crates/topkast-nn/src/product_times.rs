@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use topkast_kernels::{
-    Buffer, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient, sddmm,
-    sddmm_pair, spmm, spmm_transposed,
+    Buffer, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient, spmm,
+    spmm_transposed,
 };
 
 use crate::SparseLinear;
 use crate::dense_products::{DenseProducts, LARGEST};
+use crate::linear::sampled_gradient;
 
 /// Milliseconds a step, on the threads of the current rayon pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,11 +69,7 @@ impl SparseLinear {
                     &mut dx,
                 );
             }
-            if explore {
-                sddmm_pair(isa, [pattern.active(), pattern.explore()], &dy, &x, [&mut *active, &mut *rest]);
-            } else {
-                sddmm(isa, pattern.active(), &dy, &x, active);
-            }
+            sampled_gradient(isa, self.bf16, pattern, [&dy, &x], active, explore.then_some(&mut *rest));
         })
     }
 

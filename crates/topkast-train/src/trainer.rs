@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
-use topkast_nn::{Mlp, Mode, ParameterMut};
+use topkast_nn::{Linear, Mlp, Mode, ParameterMut};
 
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
@@ -72,6 +72,14 @@ impl Trainer {
     }
 
     fn with_parts(config: Config, mut network: Mlp, data: TrainingData) -> Result<Self, TrainError> {
+        let isa = Isa::current()?;
+        if let Some(bf16) = config.train.bf16(isa)? {
+            for (_, linear) in network.linears() {
+                if let Linear::Sparse(layer) = linear {
+                    layer.use_bf16_weight_gradient(bf16);
+                }
+            }
+        }
         let optimizer = prepare(&config, &mut network);
         let order = Order::in_sequence(data.train.len());
         let batches = order.batches(config.train.batch) as u64;
@@ -80,7 +88,7 @@ impl Trainer {
             steps => steps,
         };
         Ok(Self {
-            isa: Isa::current()?,
+            isa,
             seed: Seed::new(config.seed),
             schedule: config.optimizer.schedule(total_steps),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,

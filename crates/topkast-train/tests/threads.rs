@@ -41,6 +41,14 @@ fn top_kast_with_adamw_and_gelu() {
 }
 
 #[test]
+fn top_kast_with_bf16_weight_gradients() {
+    match topkast_kernels::Isa::current().unwrap().bf16() {
+        Some(_) => threads_do_not_matter(&["train.weight_gradient=bf16"]),
+        None => eprintln!("skipped: no AVX512-BF16 here"),
+    }
+}
+
+#[test]
 fn a_static_mask() {
     threads_do_not_matter(&["sparsity.method=static"]);
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 use topkast::{Counts, Explore, Parameter, Scale, Seed, SparseWeight, Sparsity, Topology, kaiming_normal};
 use topkast_kernels::{
-    Buffer, Csr, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient, naive,
-    sddmm_pair, spmm, spmm_transposed,
+    Bf16, Buffer, Csr, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient,
+    naive, sddmm_bf16_pair, sddmm_pair, spmm, spmm_transposed,
 };
 
 use super::{Machine, agree, in_pool, quartiles, timed};
@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Backward sparsity
     #[arg(long, default_value_t = 0.8)]
     backward: f64,
+    /// What the sparse weight gradient is computed from; bf16 needs AVX512-BF16
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    weight_gradient: String,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4096))]
     threads: u32,
@@ -86,6 +89,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// One layer's inputs, output gradients, dense weight, and room for every result.
 struct Layer {
     isa: Isa,
+    /// Where the sparse weight gradient's inputs are rounded.
+    bf16: Option<Bf16>,
     rows: usize,
     cols: usize,
     x: Matrix,
@@ -106,8 +111,17 @@ impl Layer {
             Matrix::from_rows(features, positions, &values)
         };
         let weights: Vec<f32> = kaiming_normal(Seed::new(1), rows * cols, cols as f64).collect();
+        let bf16 = match arguments.weight_gradient.as_str() {
+            "bf16" => Some(isa.bf16().ok_or_else(|| {
+                let message = "--weight-gradient bf16 needs the instructions AVX512-BF16, which this machine lacks or TOPKAST_ISA \
+                               excludes; use f32";
+                Failure::BadInput(message.to_owned())
+            })?),
+            _ => None,
+        };
         Ok(Self {
             isa,
+            bf16,
             rows,
             cols,
             x: random(cols, "x"),
@@ -132,7 +146,7 @@ impl Layer {
     /// The three sparse products, timed one by one.
     fn sparse_round(&mut self, weight: &mut SparseWeight) -> [f64; 3] {
         let pattern = weight.pattern().clone();
-        let Self { isa, x, dy, y, dx, gathered, .. } = self;
+        let Self { isa, bf16, x, dy, y, dx, gathered, .. } = self;
         let forward = timed(|| spmm(*isa, pattern.active(), weight.active_values(), x, Epilogue::None, y));
         let input = timed(|| {
             let (values, none) = (weight.active_values(), Epilogue::None);
@@ -140,7 +154,10 @@ impl Layer {
         });
         let (active, explore) = weight.parameter_mut().gradient.split_at_mut(pattern.active().entries());
         let structures = [pattern.active(), pattern.explore()];
-        let weights = timed(|| sddmm_pair(*isa, structures, dy, x, [active, explore]));
+        let weights = timed(|| match *bf16 {
+            Some(bf16) => sddmm_bf16_pair(bf16, structures, dy, x, [active, explore]),
+            None => sddmm_pair(*isa, structures, dy, x, [active, explore]),
+        });
         [forward, input, weights]
     }
 
@@ -162,9 +179,11 @@ impl Layer {
         agree_by_row("forward", pattern.active(), values, &self.x, &self.y)?;
         agree_by_row("input gradient", transposed.csr(), &turned, &self.dy, &self.dx)?;
         let (active, explore) = weight.parameter().gradient.split_at(pattern.active().entries());
+        let rounded = self.bf16.map(|_| [&self.dy, &self.x].map(naive::rounded_to_bf16));
+        let [dy, x] = rounded.as_ref().map_or([&self.dy, &self.x], |[dy, x]| [dy, x]);
         for (set, got) in [(pattern.active(), active), (pattern.explore(), explore)] {
             let rows = sample(self.rows, set.entries() * self.x.positions());
-            let want = rows.flat_map(|row| naive::sddmm_row(set, &self.dy, &self.x, row));
+            let want = rows.flat_map(|row| naive::sddmm_row(set, dy, x, row));
             let (got, want): (Vec<f32>, Vec<f32>) = want.map(|(entry, want)| (got[entry], want)).unzip();
             agree("weight gradient", &got, &want, ROUNDING)?;
         }
@@ -251,6 +270,7 @@ impl Layer {
         if arguments.json {
             let mut report = json!({
                 "rows": self.rows, "cols": self.cols, "positions": arguments.positions,
+                "weight_gradient": arguments.weight_gradient,
                 "active": active, "backward": backward, "break_even_sparsity": break_even,
             });
             machine.add_to(&mut report);

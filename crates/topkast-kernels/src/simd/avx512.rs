@@ -7,7 +7,7 @@ use super::{GROUP, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the machine has AVX-512 (F, BW, DQ, VL), AVX2 and FMA.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
 impl Avx512 {

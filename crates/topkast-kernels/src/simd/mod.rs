@@ -8,12 +8,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+pub use avx512_bf16::Avx512Bf16;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512_bf16::Bf16Kernel;
 pub use portable::Portable;
 
 /// How many vectors [`Simd::add_sums`] reduces at once: enough accumulators to hide the latency of a fused multiply-add,

@@ -68,6 +68,16 @@ pub enum ProductsKind {
     Auto,
 }
 
+/// What the weight gradient of sparse layers is computed from.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightGradientKind {
+    /// Activations and gradients as they are.
+    F32,
+    /// Both rounded to bf16; sums are f32. Needs AVX512-BF16.
+    Bf16,
+}
+
 /// What the initial variance of sparse layers is fitted to.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

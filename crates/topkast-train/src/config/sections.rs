@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
+use topkast_kernels::{Bf16, Isa};
 
 use super::{
     ActivationKind, ConfigError, Distribution, ExploreKind, Method, ModelKind, OptimizerKind, PenaltyName,
-    ProductsKind, ReservoirKind, ScaleKind, ScheduleKind,
+    ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
 };
 use crate::data;
 
@@ -124,6 +125,9 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
+    /// What the weight gradient of sparse layers is computed from. Dense layers, and layers that `sparsity.products` gives dense
+    /// products, always compute theirs in f32.
+    pub weight_gradient: WeightGradientKind,
     /// ε of label smoothing.
     pub label_smoothing: f64,
     /// Steps between logged metrics.
@@ -196,6 +200,7 @@ impl Default for TrainConfig {
             steps: 0,
             batch: 128,
             threads: 0,
+            weight_gradient: WeightGradientKind::F32,
             label_smoothing: 0.0,
             log_every: 50,
             checkpoint_every: 0,
@@ -325,6 +330,21 @@ impl TrainConfig {
             return Err(ConfigError::value("train.epochs", 0, "must be at least 1, or train.steps be given"));
         }
         below_one("train.label_smoothing", self.label_smoothing)
+    }
+
+    /// What `weight_gradient` needs of the machine that trains on `isa`, if anything.
+    pub(crate) fn bf16(&self, isa: Isa) -> Result<Option<Bf16>, ConfigError> {
+        if self.weight_gradient == WeightGradientKind::F32 {
+            return Ok(None);
+        }
+        let missing = || {
+            let allowed = format!(
+                "needs the instructions AVX512-BF16, which this machine lacks or TOPKAST_ISA excludes (it runs on {isa:?}); \
+                 use f32"
+            );
+            ConfigError::value("train.weight_gradient", "bf16", allowed)
+        };
+        isa.bf16().map(Some).ok_or_else(missing)
     }
 }
 

@@ -48,6 +48,21 @@ fn a_wrong_override_names_itself_and_what_is_allowed() {
 }
 
 #[test]
+fn bf16_is_refused_where_the_instructions_are_missing() {
+    use topkast_kernels::Isa;
+    assert_eq!(load(&[]).unwrap().train.bf16(Isa::portable()).unwrap(), None);
+    let asked = load(&["train.weight_gradient=bf16"]).unwrap();
+    let message = asked.train.bf16(Isa::portable()).unwrap_err().to_string();
+    for part in ["train.weight_gradient = bf16", "AVX512-BF16", "portable", "use f32"] {
+        assert!(message.contains(part) && !message.contains('\n'), "{message}");
+    }
+    for isa in Isa::available() {
+        assert_eq!(asked.train.bf16(isa).ok().flatten(), isa.bf16());
+    }
+    refused(&["train.weight_gradient=f16"], &["weight_gradient=f16", "f32", "bf16"]);
+}
+
+#[test]
 fn impossible_values_are_refused() {
     refused(&["sparsity.forward=0.5"], &["backward sparsity 0.8", "forward sparsity 0.5"]);
     refused(&["sparsity.forward=1.0"], &["forward sparsity 1"]);
