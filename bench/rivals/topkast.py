@@ -19,7 +19,7 @@ def command(binary: str, case: Case, threads: int) -> list[str]:
     sparsity = ["--forward", str(case.forward), "--backward", str(case.backward), "--threads", str(threads), "--json"]
     if isinstance(case, LayerCase):
         shape = ["--rows", str(case.rows), "--cols", str(case.cols), "--positions", str(case.positions)]
-        return [binary, "bench", "layer", *shape, *sparsity, "--rounds", "9", "--no-break-even"]
+        return [binary, "bench", "layer", *shape, *sparsity, "--rounds", "7", "--no-break-even"]
     inputs, *hidden, outputs = case.widths
     network = ["--inputs", str(inputs), "--hidden", ",".join(map(str, hidden)), "--outputs", str(outputs)]
     return [binary, "bench", "step", *network, "--batch", str(case.batch), "--rounds", "1", *sparsity]
