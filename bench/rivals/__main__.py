@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -28,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", default="1,2", help="thread counts, one after the other (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="turns of each contestant in each case (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a rival's turn (default: %(default)s)")
+    parser.add_argument("--match", default="", metavar="REGEX", help='cases to measure, by shape and sparsity: "batch 128.*98/"')
     parser.add_argument("--quick", action="store_true", help=f"a few cases, {QUICK_ROUNDS} rounds: does it work at all?")
     parser.add_argument("--out", type=Path, help="folder of the record (default: docs/benchmarks, with --quick target)")
     parser.add_argument("--topkast", required=True, help=argparse.SUPPRESS)
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machi
     """All cases of one kind on so many threads, with one set of worker processes."""
     start = time.monotonic()
     cases: list[Case] = [*(layer_cases(options.quick) if kind == "layer" else step_cases(options.quick))]
+    cases = [case for case in cases if re.search(options.match, f"{case.name}, {case.sparsity}")]
     ours = Topkast(options.topkast, threads)
     paths = LAYER_PATHS if kind == "layer" else STEP_PATHS
     contestants: list[Contestant] = [ours, *(Worker(variant, threads, options.seconds) for variant in variants(paths, threads))]
