@@ -208,6 +208,9 @@ fn bench_step_reports_every_time() {
     }
     let table = succeeds(place.topkast(&format!("bench step {sizes} --refresh-every 1 --rounds 1")));
     assert!(table.contains("30-40-9-50-3, batch 17") && table.contains("a refresh takes"), "{table}");
+    let all = format!("bench step {sizes} --all-sparse --refresh-every 1 --rounds 1 --json");
+    let all = &json_lines(&succeeds(place.topkast(&all)))[0];
+    assert!(all["training_bytes"].as_u64() < report["training_bytes"].as_u64(), "{all}");
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Backward sparsity
     #[arg(long, default_value_t = 0.8)]
     backward: f64,
+    /// The last layer is sparse too; otherwise it stays dense, as in training by default
+    #[arg(long)]
+    all_sparse: bool,
     /// Steps from refresh to refresh
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     refresh_every: u32,
@@ -112,6 +115,7 @@ impl Arguments {
             format!("sparsity.forward={:?}", self.forward),
             format!("sparsity.backward={:?}", self.backward),
             format!("sparsity.refresh_every={}", self.refresh_every),
+            format!("sparsity.keep_dense={}", if self.all_sparse { "[]" } else { "[\"last\"]" }),
         ];
         Ok(Config::load(None, &settings).map_err(TrainError::from)?)
     }
