@@ -83,6 +83,11 @@ impl Panels {
     }
 }
 
+/// Whether to copy pieces of X whose rows are used `uses` times each, on average. Measured: a copied row needs some 8.
+pub(crate) fn copies_pay(csr: &Csr, uses: f64) -> bool {
+    csr.block() <= WIDE && uses >= 8.0
+}
+
 /// A piece of X: a block of its rows (columns of W) and a panel of positions.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece {
@@ -172,8 +177,7 @@ impl<'a> Walk<'a> {
     /// If X has not one row for each column.
     pub(crate) fn new(isa: Isa, csr: &Csr, uses: f64, x: &'a Matrix) -> Self {
         assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
-        // Measured: a copied row needs some 8 uses.
-        Self { isa, x, block: csr.block(), packed: csr.block() <= WIDE && uses >= 8.0 }
+        Self { isa, x, block: csr.block(), packed: copies_pay(csr, uses) }
     }
 
     /// Whether pieces are copies.

@@ -100,7 +100,7 @@ impl Isa {
     }
 
     /// Floats in a vector, [`Simd::LANES`].
-    pub fn lanes(self) -> usize {
+    pub(crate) fn lanes(self) -> usize {
         self.run(Lanes)
     }
 

@@ -33,21 +33,10 @@ impl Kernel for Chains {
     }
 }
 
-struct Lanes;
-
-impl Kernel for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> usize {
-        S::LANES
-    }
-}
-
 /// The most multiply-adds the threads of the current rayon pool do in a second, measured on the spot, in 10⁹ operations;
 /// a multiply-add counts as two. Takes some hundredths of a second.
 pub fn fma_peak_gflops(isa: Isa) -> f64 {
-    let flops = (2 * CHAINS * ROUNDS * isa.run(Lanes)) as f64;
+    let flops = (2 * CHAINS * ROUNDS * isa.lanes()) as f64;
     let on_every_thread = || {
         let seconds = rayon::broadcast(|_| {
             let start = Instant::now();

@@ -173,16 +173,16 @@ impl Share<'_> {
         let of_block = block * structures[0].rows();
         let within = |run: usize| run.saturating_sub(of_block).min(structures[0].rows());
         let rows = within(self.runs.start)..within(self.runs.end);
+        let first = structures.map(|csr| csr.starts()[self.runs.start] as usize);
+        let [a, b] = structures.map(|csr| Strip::new(csr, block, &rows));
         let [in_a, in_b] = &mut self.gradients;
-        let mut number = 0;
-        let [a, b] = [&mut **in_a, &mut **in_b].map(|gradient| {
-            let csr = structures[number];
-            number += 1;
-            let first = csr.starts()[self.runs.start] as usize;
-            Part { strip: Strip::<C>::new(csr, block, &rows), first, gradient }
-        });
-        let dy_rows = &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()];
-        Rows { a, b, both: count == 2, dy: dy_rows, stride: dy.stride() }
+        Rows {
+            a: Part { strip: a, first: first[0], gradient: in_a },
+            b: Part { strip: b, first: first[1], gradient: in_b },
+            both: count == 2,
+            dy: &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()],
+            stride: dy.stride(),
+        }
     }
 
     fn sweep<const N: usize, const PACKED: bool, C: Column>(&mut self, isa: Isa, piece: &Piece) {

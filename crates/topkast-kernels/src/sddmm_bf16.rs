@@ -3,7 +3,7 @@
 //! The walk and the groups of entries are those of `sddmm`; but a vector holds 32 positions, so a panel of as many
 //! registers takes twice as many, and one joint reduction serves them all. X is rounded as it is packed, dy in registers.
 
-use crate::blocks::{AHEAD, Column, Panels};
+use crate::blocks::{AHEAD, Column, Panels, copies_pay};
 use crate::csr::WIDE;
 use crate::sddmm::{Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
@@ -60,8 +60,7 @@ fn run_panel<const N: usize>(simd: Avx512Bf16, share: &mut Share, position: usiz
     let (whole, end) = (x.stride() - position >= N * Avx512Bf16::LANES, x.stride() - position);
     assert!(position < x.stride() && end + 16 >= N * Avx512Bf16::LANES);
     let block = share.structure().block();
-    // As in `f32`: a copied row needs some uses.
-    let copies = block <= WIDE && share.uses() >= 8.0;
+    let copies = copies_pay(share.structure(), share.uses());
     for number in share.blocks() {
         let from = number * block;
         let columns = from..x.features().min(from.saturating_add(block));
@@ -222,16 +221,11 @@ mod tests {
         let mut gradient = random.values(csr.entries());
         sddmm_bf16(bf16, csr, &dy, &x, &mut gradient);
         assert_close(&gradient, &want, &sizes, positions);
-        // Two at once: the same bits, in whatever groups their entries come.
-        let other = random.csr(csr.rows(), csr.width(), 0.12);
-        let mut others = random.values(other.entries());
-        sddmm_bf16(bf16, &other, &dy, &x, &mut others);
-        let (alone, others_alone) = (gradient.clone(), others.clone());
-        gradient.fill(f32::NAN);
-        sddmm_bf16_pair(bf16, [csr, &other], &dy, &x, [&mut gradient, &mut others]);
-        assert_eq!((&gradient, &others), (&alone, &others_alone));
-        sddmm_bf16_pair(bf16, [&other, csr], &dy, &x, [&mut others, &mut gradient]);
-        assert_eq!((&gradient, &others), (&alone, &others_alone));
+        let one = |csr: &Csr, gradient: &mut [f32]| sddmm_bf16(bf16, csr, &dy, &x, gradient);
+        let both = |structures: [&Csr; 2], gradients: [&mut [f32]; 2]| {
+            sddmm_bf16_pair(bf16, structures, &dy, &x, gradients);
+        };
+        assert_two_at_once_are_each_alone(csr, &mut random, one, both);
     }
 
     #[test]

@@ -93,6 +93,26 @@ pub(crate) fn assert_same_on_any_threads(compute: impl Fn(Isa) -> Vec<f32> + Syn
     }
 }
 
+/// Asserts that `both` gives for `csr` and another structure of its shape, in either order, the bits that `one` gives for each
+/// alone.
+pub(crate) fn assert_two_at_once_are_each_alone(
+    csr: &Csr,
+    random: &mut Random,
+    one: impl Fn(&Csr, &mut [f32]),
+    both: impl Fn([&Csr; 2], [&mut [f32]; 2]),
+) {
+    let other = random.csr(csr.rows(), csr.width(), 0.12);
+    let (mut gradient, mut others) = (random.values(csr.entries()), random.values(other.entries()));
+    one(csr, &mut gradient);
+    one(&other, &mut others);
+    let (alone, others_alone) = (gradient.clone(), others.clone());
+    gradient.fill(f32::NAN);
+    both([csr, &other], [&mut gradient, &mut others]);
+    assert_eq!((&gradient, &others), (&alone, &others_alone));
+    both([&other, csr], [&mut others, &mut gradient]);
+    assert_eq!((&gradient, &others), (&alone, &others_alone));
+}
+
 /// Structures and numbers of positions that are no multiples of anything, and those at the edge of it.
 pub(crate) fn for_odd_shapes(check: impl Fn(&Csr, usize)) {
     for positions in [0, 1, 15, 16, 17, 31, 32, 33, 100, 128, 129, 300] {

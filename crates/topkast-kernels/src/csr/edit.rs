@@ -306,6 +306,12 @@ impl Transposed {
         edit: &mut CsrEdit,
         numbers: &mut Vec<u32>,
     ) {
+        // The products' unchecked gather rests on it: no number may be beyond the entries.
+        assert_eq!(
+            original.entries,
+            self.order.len(),
+            "the edit is of the structure that this is the transposed of"
+        );
         self.csr.exchange(removed.map(Cell::transposed), inserted.map(Cell::transposed), edit);
         original.renumbered(numbers);
         self.order.iter_mut().for_each(|entry| *entry = numbers[*entry as usize]);

@@ -11,22 +11,14 @@ fn check(csr: &Csr, positions: usize, seed: u64) {
     let want = naive::sddmm(csr, &dy, &x);
     let sizes = naive::sddmm(csr, &matrix_magnitudes(&dy), &matrix_magnitudes(&x));
     let mut gradient = random.values(csr.entries());
-    let other = random.csr(csr.rows(), csr.width(), 0.12);
-    let mut others = random.values(other.entries());
     for isa in Isa::available() {
         sddmm(isa, csr, &dy, &x, &mut gradient);
         assert_close(&gradient, &want, &sizes, positions);
-        // Two at once: the same bits, in whatever groups their entries come.
-        let alone = gradient.clone();
-        let others_alone = {
-            sddmm(isa, &other, &dy, &x, &mut others);
-            others.clone()
+        let one = |csr: &Csr, gradient: &mut [f32]| sddmm(isa, csr, &dy, &x, gradient);
+        let both = |structures: [&Csr; 2], gradients: [&mut [f32]; 2]| {
+            sddmm_pair(isa, structures, &dy, &x, gradients);
         };
-        gradient.fill(f32::NAN);
-        sddmm_pair(isa, [csr, &other], &dy, &x, [&mut gradient, &mut others]);
-        assert_eq!((&gradient, &others), (&alone, &others_alone));
-        sddmm_pair(isa, [&other, csr], &dy, &x, [&mut others, &mut gradient]);
-        assert_eq!((&gradient, &others), (&alone, &others_alone));
+        assert_two_at_once_are_each_alone(csr, &mut random, one, both);
     }
 }
 

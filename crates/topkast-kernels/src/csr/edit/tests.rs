@@ -113,3 +113,14 @@ proptest! {
         check(random.csr(rows, width, density), share * share, random);
     }
 }
+
+#[test]
+#[should_panic(expected = "the edit is of the structure")]
+fn an_edit_of_another_structure_does_not_get_into_a_transposed_one() {
+    let mut large = Csr::new(9, vec![0, 5], vec![0, 2, 4, 6, 8]).unwrap();
+    let mut transposed = Csr::new(3, vec![0, 2], vec![0, 2]).unwrap().transposed();
+    let (mut original, mut edit, mut numbers) = (CsrEdit::default(), CsrEdit::default(), Vec::new());
+    let cell = |column| std::iter::once(Cell { row: 0, column });
+    large.exchange(cell(8), cell(1), &mut original);
+    transposed.exchange(cell(0), cell(1), &original, &mut edit, &mut numbers);
+}
