@@ -7,7 +7,7 @@
 
 #![allow(clippy::print_stdout)]
 
-use topkast::{Explore, Hyper, Optimizer, PenaltyKind, Scale, Seed, Sparsity, Topology};
+use topkast::{Explore, Hyper, Init, Optimizer, PenaltyKind, ReservoirKind, Scale, Seed, Sparsity, Topology};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
 use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
@@ -29,8 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let counts = Sparsity::new(0.9, 0.8)?.counts(256 * 256)?;
     let topology = Topology::TopKast(Explore::Magnitude);
-    let sparse = LayerPlan::Sparse { counts, topology, scale: Scale::Active };
-    let mut network = Mlp::new(&shape, &[LayerPlan::Dense, sparse, LayerPlan::Dense], Seed::new(1))?;
+    let init = Init::kaiming_normal(Scale::Active);
+    let dense = LayerPlan::Dense { init };
+    let sparse = LayerPlan::Sparse { counts, topology, init, reservoir: ReservoirKind::Implicit };
+    let mut network = Mlp::new(&shape, &[dense, sparse, dense], Seed::new(1))?;
 
     let hyper = Hyper::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let optimizer = Optimizer::new(hyper, PenaltyKind::L2, 1e-2);

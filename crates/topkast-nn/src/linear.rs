@@ -1,6 +1,6 @@
 //! Linear layers, sparse and dense: `y = activation(W·x + b)`.
 
-use topkast::{Parameter, Pattern, Seed, SparseWeight, WeightError, kaiming_normal};
+use topkast::{Parameter, Pattern, Seed, SparseWeight, WeightError};
 use topkast_kernels::{
     Bf16, Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient,
     dense_weight_gradient, gelu, relu, row_sums, sddmm, sddmm_bf16, sddmm_bf16_pair, sddmm_pair, spmm,
@@ -52,8 +52,8 @@ impl Linear {
     pub fn new(outputs: usize, inputs: usize, plan: &LayerPlan, seed: Seed) -> Result<Self, WeightError> {
         let bias = Parameter::new(Buffer::zeros(outputs));
         Ok(match *plan {
-            LayerPlan::Sparse { counts, topology, scale } => {
-                let weight = SparseWeight::new(outputs, inputs, counts, topology, scale, seed)?;
+            LayerPlan::Sparse { counts, topology, init, reservoir } => {
+                let weight = SparseWeight::new(outputs, inputs, counts, topology, &init, reservoir, seed)?;
                 Self::Sparse(SparseLinear {
                     weight,
                     bias,
@@ -62,13 +62,13 @@ impl Linear {
                     bf16: None,
                 })
             }
-            LayerPlan::Dense => {
+            LayerPlan::Dense { init } => {
                 let count = outputs
                     .checked_mul(inputs)
                     .filter(|&count| count > 0)
                     .ok_or(WeightError::Shape { rows: outputs, width: inputs })?;
                 let mut values = Buffer::zeros(count);
-                let draws = kaiming_normal(seed.named("theta"), count, inputs as f64);
+                let draws = init.draws(seed.named("theta"), count, init.deviation(outputs, inputs));
                 values.iter_mut().zip(draws).for_each(|(slot, draw)| *slot = draw);
                 Self::Dense(DenseLinear { weight: Parameter::new(values), bias, inputs })
             }

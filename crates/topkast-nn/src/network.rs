@@ -1,6 +1,6 @@
 //! What every network offers to the training loop.
 
-use topkast::{Counts, Parameter, Scale, Seed, SparseWeight, Topology};
+use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
 
 /// How a forward pass is run.
 #[derive(Clone, Copy, Debug)]
@@ -15,15 +15,20 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerPlan {
     /// All weights, as a dense layer.
-    Dense,
+    Dense {
+        /// How they are distributed at first.
+        init: Init,
+    },
     /// Always sparse.
     Sparse {
         /// |A| and |B|.
         counts: Counts,
         /// What decides them.
         topology: Topology,
-        /// What the initial variance is fitted to.
-        scale: Scale,
+        /// How θ⁰ is distributed.
+        init: Init,
+        /// How it is kept.
+        reservoir: ReservoirKind,
     },
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Tensors, for a sparse weight `NAME`: `NAME.active.offsets`, `NAME.active.columns` and the same of `NAME.explore` (the
 //! rows of A and B∖A), `NAME.values`, its optimizer state `NAME.first`, `NAME.second`, `NAME.age` where it has any, and
-//! the reservoir `NAME.theta`, `NAME.dormant`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
+//! the reservoir: where θ is written out `NAME.theta` and a bit an entry, `NAME.dormant`; else, of those entries of C that have
+//! been in B, `NAME.dormant.indices` (u64, ascending) and `NAME.dormant.values`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
 //! ([`State`]) is JSON in the file's metadata under `topkast`. One file, so that replacing it is one rename.
 
 mod tensors;
@@ -126,10 +127,11 @@ impl Checkpoint {
             let (rows, all) = (rows as u64, rows as u64 * width as u64);
             let numbers = match plan {
                 LayerPlan::Sparse { topology: Topology::Static, counts, .. } => counts.active as u64,
-                LayerPlan::Sparse { .. } => match self.config.sparsity.reservoir {
+                LayerPlan::Sparse { counts, .. } => match self.config.sparsity.reservoir {
+                    ReservoirKind::Implicit => counts.backward as u64,
                     ReservoirKind::Dense => all,
                 },
-                LayerPlan::Dense => all,
+                LayerPlan::Dense { .. } => all,
             };
             least = least.saturating_add(size_of::<f32>() as u64 * (numbers + rows));
         }

@@ -1,6 +1,7 @@
 //! What a run came to: `summary.json`.
 
 use serde::{Deserialize, Serialize};
+use topkast::Reservoir;
 use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
@@ -74,6 +75,9 @@ pub struct LayerSummary {
     pub touched: u64,
     /// Of those, the ones now in C.
     pub dormant: u64,
+    /// Where θ⁰ is known by rank, up to which rank all of it has been in B; none of other reservoirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frontier: Option<u64>,
     /// Milliseconds a step of the sparse products, as measured when training started; none of a dense layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparse_ms: Option<f64>,
@@ -119,6 +123,7 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
                 backward,
                 touched: backward + dormant,
                 dormant,
+                frontier: weight.reservoir().and_then(Reservoir::frontier),
                 training_bytes: weight.training_bytes() as u64,
                 dense_training_bytes: pattern.total() * dense_entry,
                 reservoir_bytes: weight.reservoir().map_or(0, |reservoir| reservoir.bytes() as u64),
@@ -138,6 +143,7 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
                 backward: n,
                 touched: n,
                 dormant: 0,
+                frontier: None,
                 training_bytes: parameter.bytes() as u64,
                 dense_training_bytes: n * dense_entry,
                 reservoir_bytes: 0,
@@ -219,6 +225,7 @@ mod tests {
             backward,
             touched: 0,
             dormant: 0,
+            frontier: None,
             training_bytes: 0,
             dense_training_bytes: 0,
             reservoir_bytes: 0,

@@ -43,7 +43,12 @@ fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
     assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
     for (number, allocated) in steps.into_iter().enumerate() {
         let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
-        let most = if number < 8 || drawn { DENSE / 8 } else { DENSE / 1024 };
+        // Drawn at random, a tenth of all entries become dormant in these steps, and the table of these doubles its room.
+        let most = match (number, drawn) {
+            (_, true) => DENSE / 2,
+            (..8, _) => DENSE / 8,
+            _ => DENSE / 1024,
+        };
         assert!(allocated.largest < most, "{settings:?}, step {number}: {allocated:?}");
         assert!(
             number < 2 || refreshes || allocated.count == 0,

@@ -19,7 +19,13 @@ use topkast_train::{TrainError, Trainer, load_trained};
 const BOUND: usize = 1 << 22;
 
 /// Adam's table of corrections is short at this β₂: it is made anew whenever a file is opened.
-const SMALL: [&str; 3] = ["model.hidden=[6]", "optimizer.kind=adamw", "optimizer.beta2=0.9"];
+const SMALL: [&str; 5] = [
+    "model.hidden=[6]",
+    "sparsity.explore=random",
+    "sparsity.reservoir=dense",
+    "optimizer.kind=adamw",
+    "optimizer.beta2=0.9",
+];
 
 /// A data set, a trainer on it, and a valid checkpoint of that trainer.
 struct Setting {
@@ -30,8 +36,16 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::with("dense")
+    }
+
+    /// With dormant entries in each sparse layer.
+    fn with(reservoir: &str) -> Self {
         let place = Workplace::new();
-        let mut trainer = place.trainer(&SMALL);
+        let kind = format!("sparsity.reservoir={reservoir}");
+        let mut settings = SMALL.to_vec();
+        settings.push(&kind);
+        let mut trainer = place.trainer(&settings);
         finish(&mut trainer);
         let path = place.join("state.safetensors");
         trainer.save(&path, 0.0).unwrap();
@@ -226,7 +240,7 @@ fn dense_products_for_what_is_no_sparse_layer() {
 #[test]
 fn another_config_is_refused_by_the_line_that_differs() {
     let mut setting = Setting::new();
-    setting.trainer = setting.place.trainer(&[SMALL[0], SMALL[1], SMALL[2], "optimizer.lr=0.25"]);
+    setting.trainer = setting.place.trainer(&[&SMALL[..], &["optimizer.lr=0.25"]].concat());
     assert_eq!(setting.refusal(), "from another config: it has `lr = 0.05`, this run `lr = 0.25`");
 }
 
@@ -319,7 +333,7 @@ fn values_that_are_too_few_or_too_many() {
 fn reservoirs_of_another_size() {
     let theta = Setting::new()
         .refusal_with(|all| edit_u32(all, "hidden.0.weight.theta", |theta| theta.truncate(383)));
-    assert!(theta.starts_with("`hidden.0.weight`: the reservoir holds 383 entries"), "{theta}");
+    assert_eq!(theta, "`hidden.0.weight`: initial values: 383 given, 384 expected");
     let bits = Setting::new().refusal_with(|all| {
         let (_, shape, data) = all.get_mut("hidden.0.weight.dormant").unwrap();
         *shape = vec![shape[0] - 1];
@@ -328,14 +342,49 @@ fn reservoirs_of_another_size() {
     assert_eq!(bits, "`hidden.0.weight`: dormant bits: 5 given, 6 expected");
 }
 
+/// Changes the indices of the dormant entries and returns how the file is refused then.
+#[track_caller]
+fn refusal_with_dormant(edit: impl FnOnce(&mut Vec<u64>)) -> String {
+    Setting::with("implicit").refusal_with(|all| {
+        let (_, shape, data) = all.get_mut("hidden.0.weight.dormant.indices").unwrap();
+        let mut numbers: Vec<u64> =
+            data.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+        assert!(numbers.len() > 3);
+        edit(&mut numbers);
+        *shape = vec![numbers.len()];
+        *data = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    })
+}
+
+#[test]
+fn dormant_entries_that_cannot_be() {
+    let outside = refusal_with_dormant(|indices| *indices.last_mut().unwrap() = 384);
+    assert_eq!(outside, "`hidden.0.weight`: dormant entry 384 is outside the weight");
+    let huge = refusal_with_dormant(|indices| *indices.last_mut().unwrap() = u64::MAX);
+    assert!(huge.ends_with("is outside the weight"), "{huge}");
+    let twice = refusal_with_dormant(|indices| indices[1] = indices[0]);
+    assert!(twice.ends_with("does not ascend"), "{twice}");
+    let fewer = refusal_with_dormant(|indices| drop(indices.pop()));
+    assert!(fewer.starts_with("`hidden.0.weight`: values of dormant entries: "), "{fewer}");
+    // Every entry dormant: some of them are in B.
+    let in_b = Setting::with("implicit").refusal_with(|all| {
+        let indices: Vec<u8> = (0..384u64).flat_map(u64::to_le_bytes).collect();
+        all.insert("hidden.0.weight.dormant.indices".to_owned(), (Dtype::U64, vec![384], indices));
+        all.insert("hidden.0.weight.dormant.values".to_owned(), (Dtype::F32, vec![384], vec![0; 4 * 384]));
+    });
+    assert!(in_b.ends_with("is in B"), "{in_b}");
+}
+
 #[test]
 fn missing_tensors() {
-    let setting = Setting::new();
-    let names: Vec<String> = tensors(&setting.path).into_keys().collect();
-    assert_eq!(names.len(), 22);
-    for name in names {
-        let message = Setting::new().refusal_with(|all| drop(all.remove(&name)));
-        assert_eq!(message, format!("tensor `{name}` is missing"));
+    for reservoir in ["dense", "implicit"] {
+        let setting = Setting::with(reservoir);
+        let names: Vec<String> = tensors(&setting.path).into_keys().collect();
+        assert_eq!(names.len(), 22);
+        for name in names {
+            let message = Setting::with(reservoir).refusal_with(|all| drop(all.remove(&name)));
+            assert_eq!(message, format!("tensor `{name}` is missing"));
+        }
     }
 }
 

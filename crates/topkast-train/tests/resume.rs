@@ -53,6 +53,14 @@ fn adamw() {
 #[test]
 fn random_exploration() {
     resumes_at_every_step(&["sparsity.explore=random"]);
+    resumes_at_every_step(&["sparsity.explore=random", "sparsity.reservoir=dense"]);
+}
+
+/// At this penalty entries leave B and return.
+#[test]
+fn other_reservoirs() {
+    resumes_at_every_step(&["sparsity.reservoir=dense", "optimizer.penalty=0.1"]);
+    resumes_at_every_step(&["sparsity.reservoir=implicit", "optimizer.penalty=0.1"]);
 }
 
 #[test]
@@ -90,7 +98,8 @@ fn a_dense_network() {
 #[test]
 fn sets_and_moments_change_in_these_runs() {
     let place = Workplace::new();
-    let mut trainer = place.trainer(&["optimizer.kind=adamw", "optimizer.lr=0.01"]);
+    let mut trainer =
+        place.trainer(&["optimizer.kind=adamw", "optimizer.lr=0.01", "sparsity.reservoir=dense"]);
     advance(&mut trainer, 1);
     trainer.save(&place.join("early"), 0.0).unwrap();
     finish(&mut trainer);

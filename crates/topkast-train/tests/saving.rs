@@ -94,6 +94,7 @@ fn diverged(leap: &str, what: &str) {
         "optimizer.lr=1",
         "optimizer.schedule=step",
         "optimizer.milestones=[0.5]",
+        "sparsity.reservoir=dense",
         &factor,
     ];
     let error = run_to_the_end(&place, &dir, &overrides).unwrap_err();

@@ -8,32 +8,38 @@
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;
-use topkast::{Counts, Explore, Hyper, Optimizer, PenaltyKind, Scale, Seed, SparseWeight, Topology};
+use topkast::{
+    Counts, Explore, Hyper, Init, Optimizer, PenaltyKind, ReservoirKind, Scale, Seed, SparseWeight, Topology,
+};
 
 const ROUNDS: usize = 101;
 
 fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     println!("1024×1024, one thread, {ROUNDS} rounds: % of B changed, median ms, fastest ms\n");
+    let kinds = [ReservoirKind::Implicit, ReservoirKind::Dense];
     for (explore, forward, backward) in [
         (Explore::Magnitude, 0.9, 0.8),
         (Explore::Magnitude, 0.98, 0.95),
         (Explore::None, 0.9, 0.9),
         (Explore::Random, 0.9, 0.8),
     ] {
-        println!("{explore:?}, sparsity {forward} forward, {backward} backward");
-        for way in [0.0, 0.001, 0.02, 0.3] {
-            pool.install(|| measure(explore, forward, backward, way));
+        for kind in kinds {
+            println!("{explore:?}, sparsity {forward} forward, {backward} backward, {kind:?} reservoir");
+            for way in [0.0, 0.001, 0.02, 0.3] {
+                pool.install(|| measure(explore, forward, backward, kind, way));
+            }
         }
     }
 }
 
-fn measure(explore: Explore, forward: f64, backward: f64, way: f32) {
+fn measure(explore: Explore, forward: f64, backward: f64, kind: ReservoirKind, way: f32) {
     let (rows, width) = (1024, 1024);
     let of_all = |sparsity: f64| ((1.0 - sparsity) * (rows * width) as f64) as usize;
     let counts = Counts { active: of_all(forward), backward: of_all(backward) };
     let topology = Topology::TopKast(explore);
-    let mut weight = SparseWeight::new(rows, width, counts, topology, Scale::Active, Seed::new(1))
+    let init = Init::kaiming_normal(Scale::Active);
+    let mut weight = SparseWeight::new(rows, width, counts, topology, &init, kind, Seed::new(1))
         .expect("the counts fit the shape");
     let optimizer = Optimizer::new(Hyper::Sgd { momentum: 0.9, nesterov: false }, PenaltyKind::L2, 0.0);
     optimizer.prepare(weight.parameter_mut());

@@ -21,6 +21,7 @@ impl Seed {
     }
 
     /// The sub-stream `number`.
+    #[inline]
     pub fn numbered(self, number: u64) -> Self {
         Self(mix(self.0.rotate_left(23) ^ mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15))))
     }
@@ -37,7 +38,8 @@ impl Seed {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that avalanches.
-fn mix(mut z: u64) -> u64 {
+#[inline]
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

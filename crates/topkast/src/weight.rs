@@ -7,10 +7,10 @@ use topkast_kernels::Isa;
 
 use crate::init::active_scale;
 use crate::pattern::CsrBuilder;
-use crate::reservoir::DenseReservoir;
+use crate::reservoir::{DenseReservoir, ImplicitReservoir, SavedReservoir};
 use crate::{
-    Counts, Entry, Moments, Optimizer, Parameter, Pattern, PatternError, Remap, Reservoir, Scale, Seed,
-    kaiming_normal,
+    Counts, Entry, Init, Moments, Optimizer, Parameter, Pattern, PatternError, Remap, Reservoir,
+    ReservoirKind, Scale, Seed,
 };
 
 mod choice;
@@ -61,12 +61,14 @@ pub enum WeightError {
     Shape { rows: usize, width: usize },
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    #[error("the reservoir holds {got} entries, not those of this weight")]
-    Reservoir { got: u64 },
+    #[error("dormant entry {index} {problem}")]
+    Dormant { index: u64, problem: &'static str },
+    #[error("the reservoir is of another kind than this weight's")]
+    OtherReservoir,
 }
 
 impl SparseWeight {
-    /// A fresh weight: θ⁰ is Kaiming normal with the given scale, A and B follow from it (or, static, from the seed).
+    /// A fresh weight: θ⁰ as `init` has it, kept as `kind` says; A and B follow from it (or, static, from the seed).
     ///
     /// # Errors
     /// If the shape is empty or overflows, or `counts` does not fit in it.
@@ -75,33 +77,83 @@ impl SparseWeight {
         width: usize,
         counts: Counts,
         topology: Topology,
-        scale: Scale,
+        init: &Init,
+        kind: ReservoirKind,
         seed: Seed,
     ) -> Result<Self, WeightError> {
         let total = checked_total(rows, width, counts)?;
-        let counts = match topology {
-            Topology::TopKast(Explore::Magnitude | Explore::Random) => counts,
-            Topology::TopKast(Explore::None) | Topology::Static => {
-                Counts { backward: counts.active, ..counts }
+        let active = counts.active;
+        if topology == Topology::Static {
+            let choice = Choice::random(total, active, seed, |indices| {
+                let deviation = init.deviation(rows, width)
+                    * match init.scale {
+                        Scale::Active => (total as f64 / active as f64).sqrt(),
+                        Scale::Full => 1.0,
+                    };
+                init.draws(seed.named("theta"), indices.len(), deviation).collect()
+            });
+            return Self::of(choice, [rows, width], topology, None, seed);
+        }
+        let reservoir: Box<dyn Reservoir> = match kind {
+            ReservoirKind::Implicit => {
+                Box::new(ImplicitReservoir::new(rows, width, init, active, seed.named("theta"))?)
             }
-        };
-        let (choice, reservoir) = match topology {
-            Topology::Static => (Choice::random(total, counts, scale, rows, seed), None),
-            Topology::TopKast(explore) => {
-                let theta = kaiming_normal(seed.named("theta"), total as usize, width as f64).collect();
-                let mut reservoir = DenseReservoir::new(theta);
-                if scale == Scale::Active {
-                    let squares = active_squares(&mut reservoir, counts.active);
-                    reservoir.scale(active_scale(squares, rows));
+            ReservoirKind::Dense => {
+                let deviation = init.deviation(rows, width);
+                let draws = init.draws(seed.named("theta"), total as usize, deviation);
+                let mut reservoir = DenseReservoir::new(draws.collect());
+                if init.scale == Scale::Active {
+                    let squares = active_squares(&mut reservoir, active);
+                    reservoir.scale(active_scale(squares, total, deviation) as f32);
                 }
-                let choice = Choice::top_kast(&mut reservoir, total, counts, explore, seed);
-                let entered: Vec<u64> = choice.entries().map(|entry| entry.index).collect();
-                reservoir.exchange(&[], &entered);
-                (choice, Some(Box::new(reservoir) as Box<dyn Reservoir>))
+                Box::new(reservoir)
             }
         };
+        Self::from_theta(rows, width, counts, topology, reservoir, seed)
+    }
+
+    /// A weight whose θ is given: all of it is in `reservoir`, and A and B are chosen from it.
+    ///
+    /// # Errors
+    /// If the shape is empty, overflows or is not the reservoir's, or `counts` does not fit in it.
+    pub fn from_theta(
+        rows: usize,
+        width: usize,
+        counts: Counts,
+        topology: Topology,
+        mut reservoir: Box<dyn Reservoir>,
+        seed: Seed,
+    ) -> Result<Self, WeightError> {
+        let total = checked_total(rows, width, counts)?;
+        let (got, want) = (reservoir.entries() as usize, total as usize);
+        if got != want {
+            return Err(WeightError::Length { what: "values", got, want });
+        }
+        let Topology::TopKast(explore) = topology else {
+            let values = |indices: &[u64]| indices.iter().map(|&index| reservoir.value(index)).collect();
+            let choice = Choice::random(total, counts.active, seed, values);
+            return Self::of(choice, [rows, width], topology, None, seed);
+        };
+        let counts = match explore {
+            Explore::Magnitude | Explore::Random => counts,
+            Explore::None => Counts { backward: counts.active, ..counts },
+        };
+        let choice = Choice::top_kast(reservoir.as_mut(), total, counts, explore, seed);
+        let entered: Vec<u64> = choice.entries().map(|entry| entry.index).collect();
+        reservoir.exchange(&[], &entered);
+        Self::of(choice, [rows, width], topology, Some(reservoir), seed)
+    }
+
+    fn of(
+        choice: Choice,
+        [rows, width]: [usize; 2],
+        topology: Topology,
+        reservoir: Option<Box<dyn Reservoir>>,
+        seed: Seed,
+    ) -> Result<Self, WeightError> {
         let pattern = Arc::new(choice.pattern(rows, width)?);
         let parameter = Parameter::new(choice.values(&pattern));
+        let counts = Counts { active: pattern.active().entries(), backward: pattern.backward_len() };
         Ok(Self { pattern, parameter, topology, counts, reservoir, seed, refresher: Box::default() })
     }
 
@@ -114,7 +166,7 @@ impl SparseWeight {
         &mut self,
         pattern: Pattern,
         parameter: Parameter,
-        reservoir: Option<Box<dyn Reservoir>>,
+        reservoir: Option<SavedReservoir>,
     ) -> Result<(), WeightError> {
         let (rows, width) = (self.pattern.rows(), self.pattern.width());
         let Counts { active, backward } = self.counts;
@@ -134,10 +186,15 @@ impl SparseWeight {
                 return Err(WeightError::Length { what, got, want });
             }
         }
-        let entries = reservoir.as_ref().map(|reservoir| reservoir.entries());
-        if entries != self.reservoir.as_ref().map(|reservoir| reservoir.entries()) {
-            return Err(WeightError::Reservoir { got: entries.unwrap_or(0) });
-        }
+        let reservoir = match (&self.reservoir, reservoir) {
+            (Some(own), Some(saved)) => {
+                let mut backward = Vec::with_capacity(pattern.backward_len());
+                pattern.for_each_by_index(|index, _| backward.push(index));
+                Some(own.restored(saved, &backward)?)
+            }
+            (None, None) => None,
+            _ => return Err(WeightError::OtherReservoir),
+        };
         self.pattern = Arc::new(pattern);
         self.parameter = parameter;
         self.reservoir = reservoir;

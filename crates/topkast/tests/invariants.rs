@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use topkast::reservoir::DenseReservoir;
+use topkast::reservoir::SavedReservoir;
 use topkast::{
-    Counts, Explore, Hyper, Optimizer, Parameter, Pattern, PenaltyKind, Remap, Scale, Seed, SparseWeight,
-    Topology,
+    Counts, Explore, Hyper, Init, Optimizer, Parameter, Pattern, PenaltyKind, Remap, ReservoirKind, Scale,
+    Seed, SparseWeight, Topology,
 };
 use topkast_kernels::Buffer;
 
@@ -162,8 +162,9 @@ struct Case {
     counts: Counts,
     explore: Explore,
     scale: Scale,
+    reservoir: ReservoirKind,
     seed: u64,
-    /// θ⁰ is of tied values, not drawn from a normal distribution.
+    /// θ⁰ is of tied values, not drawn from a normal distribution; where it is written out.
     tied_start: bool,
     /// The structure by column is in use.
     transposed: bool,
@@ -175,7 +176,9 @@ struct Case {
 impl Case {
     fn weight(&self) -> SparseWeight {
         let ((rows, width), topology) = (self.shape, Topology::TopKast(self.explore));
-        SparseWeight::new(rows, width, self.counts, topology, self.scale, Seed::new(self.seed)).unwrap()
+        let init = Init::kaiming_normal(self.scale);
+        let seed = Seed::new(self.seed);
+        SparseWeight::new(rows, width, self.counts, topology, &init, self.reservoir, seed).unwrap()
     }
 }
 
@@ -193,20 +196,13 @@ fn cases() -> impl Strategy<Value = Case> {
     });
     let explore = prop::sample::select(vec![Explore::Magnitude, Explore::Random, Explore::None]);
     let scale = prop::sample::select(vec![Scale::Active, Scale::Full]);
+    let reservoir = prop::sample::select(vec![ReservoirKind::Implicit, ReservoirKind::Dense]);
     let values = [Values::Shrunk, Values::Grown, Values::Nudged, Values::Tied, Values::Broken];
     let values = prop::sample::select(values.to_vec());
     let rounds = prop::collection::vec(values, 1..8);
-    (with_counts, explore, scale, any::<u64>(), any::<[bool; 3]>(), rounds).prop_map(
-        |((shape, counts), explore, scale, seed, [tied_start, transposed, shared], rounds)| Case {
-            shape,
-            counts,
-            explore,
-            scale,
-            seed,
-            tied_start,
-            transposed,
-            shared,
-            rounds,
+    (with_counts, explore, (scale, reservoir), any::<u64>(), any::<[bool; 3]>(), rounds).prop_map(
+        |((shape, counts), explore, (scale, reservoir), seed, [tied_start, transposed, shared], rounds)| {
+            Case { shape, counts, explore, scale, reservoir, seed, tied_start, transposed, shared, rounds }
         },
     )
 }
@@ -219,9 +215,8 @@ fn start_tied(weight: &mut SparseWeight, random: &mut ChaCha8Rng) {
     pattern.for_each_by_index(|index, entry| values[entry] = theta[index as usize]);
     let pattern = Pattern::new(pattern.active().clone(), pattern.explore().clone()).unwrap();
     let dormant = vec![0; theta.len().div_ceil(64)];
-    let backward = pattern.active().flat_indices().chain(pattern.explore().flat_indices());
-    let reservoir = Box::new(DenseReservoir::from_state(theta, dormant, backward).unwrap());
-    weight.restore(pattern, Parameter::new(values), Some(reservoir)).unwrap();
+    let saved = SavedReservoir::Dense { theta, dormant };
+    weight.restore(pattern, Parameter::new(values), Some(saved)).unwrap();
 }
 
 fn adam() -> Optimizer {
@@ -249,7 +244,7 @@ proptest! {
     fn refreshes_choose_the_largest_and_move_everything_with_its_entry(case in cases()) {
         let mut random = ChaCha8Rng::seed_from_u64(case.seed);
         let mut weight = case.weight();
-        if case.tied_start {
+        if case.tied_start && case.reservoir == ReservoirKind::Dense {
             start_tied(&mut weight, &mut random);
         }
         adam().prepare(weight.parameter_mut());
@@ -287,7 +282,11 @@ proptest! {
         let (rows, width) = shape;
         let counts = Counts { active: usize::div_ceil(rows * width, 3), backward: rows * width };
         let mut weight =
-            SparseWeight::new(rows, width, counts, Topology::Static, Scale::Active, Seed::new(seed)).unwrap();
+            SparseWeight::new(
+                rows, width, counts, Topology::Static, &Init::kaiming_normal(Scale::Active), ReservoirKind::Implicit,
+                Seed::new(seed),
+            )
+            .unwrap();
         let pattern = weight.pattern().clone();
         prop_assert_eq!((pattern.active().entries(), pattern.backward_len()), (counts.active, counts.active));
         prop_assert!(weight.refresh(1).is_none() && weight.reservoir().is_none());
@@ -303,6 +302,7 @@ fn an_entry_that_returns_has_kept_its_value() {
         counts: Counts { active: 1, backward: 2 },
         explore: Explore::Magnitude,
         scale: Scale::Full,
+        reservoir: ReservoirKind::Implicit,
         seed: 5,
         tied_start: false,
         transposed: false,

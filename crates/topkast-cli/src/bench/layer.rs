@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use topkast::{Counts, Explore, Parameter, Scale, Seed, SparseWeight, Sparsity, Topology, kaiming_normal};
+use topkast::{
+    Counts, Explore, Init, Parameter, ReservoirKind, Scale, Seed, SparseWeight, Sparsity, Topology,
+    kaiming_normal,
+};
 use topkast_kernels::{
     Bf16, Buffer, Csr, Epilogue, Isa, Matrix, dense_forward, dense_input_gradient, dense_weight_gradient,
     naive, sddmm_bf16_pair, sddmm_pair, spmm, spmm_transposed,
@@ -139,8 +142,16 @@ impl Layer {
         let total = self.rows as u64 * self.cols as u64;
         let counts: Counts = sparsity.counts(total).map_err(|error| bad_input(error.to_string()))?;
         let topology = Topology::TopKast(Explore::Magnitude);
-        SparseWeight::new(self.rows, self.cols, counts, topology, Scale::Active, Seed::new(1))
-            .map_err(|error| bad_input(error.to_string()))
+        SparseWeight::new(
+            self.rows,
+            self.cols,
+            counts,
+            topology,
+            &Init::kaiming_normal(Scale::Active),
+            ReservoirKind::Implicit,
+            Seed::new(1),
+        )
+        .map_err(|error| bad_input(error.to_string()))
     }
 
     /// The three sparse products, timed one by one.

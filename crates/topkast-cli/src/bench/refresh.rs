@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use topkast::{Counts, Explore, Scale, Seed, SparseWeight, Sparsity, Topology};
+use topkast::{Counts, Explore, Init, ReservoirKind, Scale, Seed, SparseWeight, Sparsity, Topology};
 
 use super::{Machine, in_pool, median, quartiles, timed};
 use crate::failure::{Failure, print_line};
@@ -73,8 +73,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn fresh(rows: usize, cols: usize, counts: Counts) -> Result<SparseWeight, Failure> {
     let topology = Topology::TopKast(Explore::Magnitude);
-    SparseWeight::new(rows, cols, counts, topology, Scale::Full, Seed::new(1))
-        .map_err(|error| Failure::BadInput(error.to_string()))
+    SparseWeight::new(
+        rows,
+        cols,
+        counts,
+        topology,
+        &Init::kaiming_normal(Scale::Full),
+        ReservoirKind::Implicit,
+        Seed::new(1),
+    )
+    .map_err(|error| Failure::BadInput(error.to_string()))
 }
 
 /// Shrinks a share of B, drawn at random, and returns how many entries that were.

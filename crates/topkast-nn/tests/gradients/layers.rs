@@ -2,13 +2,13 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use topkast::{Counts, Explore, Scale, Seed, Topology};
+use topkast::{Counts, Explore, ReservoirKind, Seed, Topology};
 use topkast_kernels::{Isa, Matrix, gelu_gradient, relu_gradient};
 use topkast_nn::{Activation, LayerPlan, Linear, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
 use crate::twin::{Affine, activate, gradient_of, twin};
-use crate::{ACTIVATIONS, sparse_plan};
+use crate::{ACTIVATIONS, INIT, sparse_plan};
 
 /// What a layer's objective depends on.
 #[derive(Clone)]
@@ -146,7 +146,7 @@ fn sparse_layers() {
 fn dense_layers() {
     for (shape, positions) in LAYERS {
         for activation in ACTIVATIONS {
-            check_layer(shape, positions, &LayerPlan::Dense, activation, false);
+            check_layer(shape, positions, &LayerPlan::Dense { init: INIT }, activation, false);
         }
     }
 }
@@ -181,7 +181,12 @@ fn without_exploration(dense: bool) {
 #[test]
 fn a_weight_too_large_to_be_written_out() {
     let counts = Counts { active: 9000, backward: 9000 };
-    let plan = LayerPlan::Sparse { counts, topology: Topology::Static, scale: Scale::Active };
+    let plan = LayerPlan::Sparse {
+        counts,
+        topology: Topology::Static,
+        init: INIT,
+        reservoir: ReservoirKind::Implicit,
+    };
     let layer = Linear::new(9000, 9000, &plan, Seed::new(1)).unwrap();
     let Linear::Sparse(mut layer) = layer else { panic!("planned sparse") };
     let times = layer.time_products(Isa::available()[0], 1, true, true);

@@ -8,7 +8,7 @@ use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
 use crate::twin::{Affine, activate, gradient_of, twins};
-use crate::{ACTIVATIONS, sparse_plan};
+use crate::{ACTIVATIONS, INIT, sparse_plan};
 
 /// A network's batch, what is done with it, and what dropout keeps.
 struct Setting {
@@ -80,7 +80,8 @@ fn mask(shape: &MlpShape, number: usize, positions: usize, mode: Mode) -> Vec<Ve
         activation: Activation::Relu,
         ..*shape
     };
-    let mut network = Mlp::new(&shape, &vec![LayerPlan::Dense; number + 2], Seed::new(0)).unwrap();
+    let mut network =
+        Mlp::new(&shape, &vec![LayerPlan::Dense { init: INIT }; number + 2], Seed::new(0)).unwrap();
     let (last, ones) = ("output.weight", format!("hidden.{number}.bias"));
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Weight { parameter, .. } => {
@@ -143,7 +144,11 @@ fn plans(shape: &MlpShape, all: bool) -> Vec<LayerPlan> {
     let sizes = shape.layers();
     let last = sizes.len() - 1;
     let plan = |(number, &(_, [outputs, inputs])): (usize, &(String, [usize; 2]))| {
-        if number < last || all { sparse_plan(outputs, inputs, Explore::Magnitude) } else { LayerPlan::Dense }
+        if number < last || all {
+            sparse_plan(outputs, inputs, Explore::Magnitude)
+        } else {
+            LayerPlan::Dense { init: INIT }
+        }
     };
     sizes.iter().enumerate().map(plan).collect()
 }

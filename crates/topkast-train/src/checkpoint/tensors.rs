@@ -12,7 +12,7 @@ use std::path::Path;
 use bytemuck::Pod;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
-use topkast::reservoir::{DenseReservoir, ReservoirState};
+use topkast::reservoir::{ReservoirState, SavedReservoir};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
 use topkast_kernels::{Buffer, Columns, Csr};
 use topkast_nn::{Mlp, ParameterMut};
@@ -152,6 +152,10 @@ fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
             push(out, name, "theta", theta);
             push(out, name, "dormant", dormant);
         }
+        Some(ReservoirState::Dormant { indices, values }) => {
+            push(out, name, "dormant.indices", indices);
+            push(out, name, "dormant.values", values);
+        }
         None => {}
     }
 }
@@ -243,13 +247,15 @@ impl Source<'_> {
             order(numbers, &pattern);
         }
         order(age, &pattern);
-        let reservoir = match weight.reservoir() {
-            Some(_) => {
+        let reservoir = match weight.reservoir().map(Reservoir::state) {
+            Some(ReservoirState::Dense { .. }) => {
                 let (theta, dormant) = (self.numbers(name, "theta")?, self.required(name, "dormant")?);
-                let backward = pattern.active().flat_indices().chain(pattern.explore().flat_indices());
-                let reservoir = DenseReservoir::from_state(theta, dormant, backward);
-                let reservoir = reservoir.map_err(|error| format!("`{name}`: {error}"))?;
-                Some(Box::new(reservoir) as Box<dyn Reservoir>)
+                Some(SavedReservoir::Dense { theta, dormant })
+            }
+            Some(ReservoirState::Dormant { .. }) => {
+                let indices = self.required(name, "dormant.indices")?;
+                let values = self.numbers(name, "dormant.values")?;
+                Some(SavedReservoir::Dormant { indices, values })
             }
             None => None,
         };

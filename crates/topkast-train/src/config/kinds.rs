@@ -1,7 +1,7 @@
 //! The configuration's choices by name.
 
 use serde::{Deserialize, Serialize};
-use topkast::Explore;
+use topkast::{Distribution as Shape, Explore, Init, Scale, Variance};
 
 /// A network's kind.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -18,6 +18,19 @@ pub enum ModelKind {
 pub enum ActivationKind {
     Relu,
     Gelu,
+}
+
+/// How initial weights are distributed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum InitKind {
+    KaimingNormal,
+    KaimingTruncatedNormal,
+    KaimingUniform,
+    XavierNormal,
+    XavierTruncatedNormal,
+    XavierUniform,
 }
 
 /// How A and B are decided.
@@ -54,6 +67,8 @@ pub enum ExploreKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReservoirKind {
+    /// Initial values follow from their rank and are not stored, only those that training has changed.
+    Implicit,
     /// θ written out in memory.
     Dense,
 }
@@ -118,6 +133,20 @@ pub enum ScheduleKind {
     Constant,
     Step,
     Cosine,
+}
+
+impl InitKind {
+    pub(super) fn init(self, scale: Scale) -> Init {
+        let (variance, distribution) = match self {
+            Self::KaimingNormal => (Variance::Kaiming, Shape::Normal),
+            Self::KaimingTruncatedNormal => (Variance::Kaiming, Shape::TruncatedNormal),
+            Self::KaimingUniform => (Variance::Kaiming, Shape::Uniform),
+            Self::XavierNormal => (Variance::Xavier, Shape::Normal),
+            Self::XavierTruncatedNormal => (Variance::Xavier, Shape::TruncatedNormal),
+            Self::XavierUniform => (Variance::Xavier, Shape::Uniform),
+        };
+        Init { distribution, variance, scale }
+    }
 }
 
 impl ExploreKind {

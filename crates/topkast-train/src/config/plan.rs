@@ -41,14 +41,15 @@ impl Config {
         [rows, width]: [usize; 2],
     ) -> Result<LayerPlan, ConfigError> {
         let config = &self.sparsity;
+        let init = self.model.init.init(config.scale());
         let topology = match config.method {
-            Method::Dense => return Ok(LayerPlan::Dense),
+            Method::Dense => return Ok(LayerPlan::Dense { init }),
             Method::Static => Topology::Static,
             Method::TopKast => Topology::TopKast(config.explore.explore()),
         };
         let matches = |pattern: &str| layer_matches(pattern, names, number);
         if config.keep_dense.iter().any(|pattern| matches(pattern)) {
-            return Ok(LayerPlan::Dense);
+            return Ok(LayerPlan::Dense { init });
         }
         let own = config.layers.iter().find(|layer| matches(&layer.pattern));
         let (forward, backward) =
@@ -57,7 +58,7 @@ impl Config {
         let counts = config.sparsity(forward, backward, "sparsity")?.counts(total).map_err(|error| {
             ConfigError::value("sparsity.forward", forward, format!("layer {}: {error}", names[number]))
         })?;
-        Ok(LayerPlan::Sparse { counts, topology, scale: config.scale() })
+        Ok(LayerPlan::Sparse { counts, topology, init, reservoir: config.reservoir() })
     }
 
     /// A fresh network.

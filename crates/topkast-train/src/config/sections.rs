@@ -5,8 +5,8 @@ use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
 use topkast_kernels::{Bf16, Isa};
 
 use super::{
-    ActivationKind, ConfigError, Distribution, ExploreKind, Method, ModelKind, OptimizerKind, PenaltyName,
-    ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
+    ActivationKind, ConfigError, Distribution, ExploreKind, InitKind, Method, ModelKind, OptimizerKind,
+    PenaltyName, ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
 };
 use crate::data;
 
@@ -35,6 +35,8 @@ pub struct ModelConfig {
     pub activation: ActivationKind,
     /// Dropout rate after each hidden layer.
     pub dropout: f64,
+    /// How initial weights are distributed.
+    pub init: InitKind,
 }
 
 /// `[sparsity]`
@@ -149,6 +151,7 @@ impl Default for ModelConfig {
             hidden: vec![1024, 1024],
             activation: ActivationKind::Relu,
             dropout: 0.0,
+            init: InitKind::KaimingNormal,
         }
     }
 }
@@ -163,7 +166,7 @@ impl Default for SparsityConfig {
             refresh_every: 100,
             explore: ExploreKind::Magnitude,
             explore_until: 1.0,
-            reservoir: ReservoirKind::Dense,
+            reservoir: ReservoirKind::Implicit,
             products: ProductsKind::Sparse,
             init_scale: ScaleKind::Auto,
             keep_dense: vec!["last".to_owned()],
@@ -256,6 +259,13 @@ impl SparsityConfig {
     /// Whether A and B change in the course of training.
     pub fn refreshes(&self) -> bool {
         self.method == Method::TopKast
+    }
+
+    pub(super) fn reservoir(&self) -> topkast::ReservoirKind {
+        match self.reservoir {
+            ReservoirKind::Implicit => topkast::ReservoirKind::Implicit,
+            ReservoirKind::Dense => topkast::ReservoirKind::Dense,
+        }
     }
 
     pub(super) fn scale(&self) -> Scale {

@@ -110,7 +110,7 @@ fn layers_get_what_their_names_ask_for() {
     let plans = config.plans(&config.shape(30, 10)).unwrap();
     let counts = |plan: &topkast_nn::LayerPlan| match plan {
         topkast_nn::LayerPlan::Sparse { counts, .. } => Some((counts.active, counts.backward)),
-        topkast_nn::LayerPlan::Dense => None,
+        topkast_nn::LayerPlan::Dense { .. } => None,
     };
     assert_eq!(plans.iter().map(counts).collect::<Vec<_>>(), [Some((60, 120)), Some((100, 150)), None]);
 }

@@ -1,7 +1,7 @@
 //! All of θ in memory: for networks that start from given dense weights, and the oracle for other reservoirs.
 
 use super::head::Head;
-use super::{Reservoir, ReservoirState};
+use super::{Reservoir, ReservoirState, SavedReservoir};
 use crate::selection::{magnitude, select_largest};
 use crate::{Entry, WeightError};
 
@@ -47,28 +47,6 @@ impl DenseReservoir {
     pub fn new(theta: Vec<f32>) -> Self {
         let (in_backward, dormant) = (Bits::none(theta.len()), Bits::none(theta.len()));
         Self { theta, in_backward, dormant, head: Head::unknown(), spare: Vec::new(), sample: Vec::new() }
-    }
-
-    /// A reservoir as a checkpoint stored it, of a weight with the given entries in B.
-    ///
-    /// # Errors
-    /// If `dormant` does not have one bit per entry of `theta`.
-    pub fn from_state(
-        theta: Vec<f32>,
-        dormant: Vec<u64>,
-        backward: impl Iterator<Item = u64>,
-    ) -> Result<Self, WeightError> {
-        let mut reservoir = Self::new(theta);
-        let (got, want) = (dormant.len(), reservoir.dormant.words.len());
-        if got != want {
-            return Err(WeightError::Length { what: "dormant bits", got, want });
-        }
-        let count = dormant.iter().map(|word| u64::from(word.count_ones())).sum();
-        reservoir.dormant = Bits { words: dormant, count };
-        // Entries that θ does not have are of a weight of another shape, which `SparseWeight::restore` refuses.
-        let entries = reservoir.entries();
-        backward.filter(|&index| index < entries).for_each(|index| reservoir.in_backward.set(index, true));
-        Ok(reservoir)
     }
 
     /// Multiplies all of θ; for scaling an initialisation once its active set is known.
@@ -194,6 +172,25 @@ impl Reservoir for DenseReservoir {
     fn state(&self) -> ReservoirState<'_> {
         ReservoirState::Dense { theta: &self.theta, dormant: &self.dormant.words }
     }
+
+    fn restored(&self, saved: SavedReservoir, backward: &[u64]) -> Result<Box<dyn Reservoir>, WeightError> {
+        let SavedReservoir::Dense { theta, dormant } = saved else {
+            return Err(WeightError::OtherReservoir);
+        };
+        for (what, got, want) in [
+            ("initial values", theta.len(), self.theta.len()),
+            ("dormant bits", dormant.len(), self.dormant.words.len()),
+        ] {
+            if got != want {
+                return Err(WeightError::Length { what, got, want });
+            }
+        }
+        let mut restored = Self::new(theta);
+        let count = dormant.iter().map(|word| u64::from(word.count_ones())).sum();
+        restored.dormant = Bits { words: dormant, count };
+        backward.iter().for_each(|&index| restored.in_backward.set(index, true));
+        Ok(Box::new(restored))
+    }
 }
 
 #[cfg(test)]
@@ -202,10 +199,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    fn restored(theta: &[f32], words: usize, backward: &[u64]) -> Result<Box<dyn Reservoir>, WeightError> {
+        let saved = SavedReservoir::Dense { theta: theta.to_vec(), dormant: vec![0; words] };
+        DenseReservoir::new(vec![0.0; theta.len()]).restored(saved, backward)
+    }
+
     #[test]
     fn those_that_leave_are_kept_and_found_in_order() {
-        let backward = [0, 3].into_iter();
-        let mut reservoir = DenseReservoir::from_state(vec![5.0, 1.0, 2.0, 3.0], vec![0], backward).unwrap();
+        let mut reservoir = restored(&[5.0, 1.0, 2.0, 3.0], 1, &[0, 3]).unwrap();
         assert_eq!(reservoir.head(1)[0], Entry { index: 2, value: 2.0 });
         reservoir.exchange(&[Entry { index: 0, value: -1.0 }], &[2]);
         assert_eq!((reservoir.value(0), reservoir.dormant()), (-1.0, 1));
@@ -217,8 +218,10 @@ mod tests {
 
     #[test]
     fn the_state_must_fit() {
-        let made = |words| DenseReservoir::from_state(vec![0.0; 65], vec![0; words], 60..70).is_ok();
+        let made = |words| restored(&[0.0; 65], words, &[60, 64]).is_ok();
         assert!(made(2) && !made(1));
+        let other = SavedReservoir::Dormant { indices: vec![], values: vec![] };
+        assert!(DenseReservoir::new(vec![1.0]).restored(other, &[]).is_err());
     }
 
     proptest! {

@@ -28,6 +28,23 @@ impl Head {
         &self.entries
     }
 
+    /// Starts over with what `list` pushes, in order of rank, and those of `others` that come before the last of them: the
+    /// first `len` of C. `list` returns whether more follow.
+    pub(super) fn fill_by_rank(
+        &mut self,
+        len: usize,
+        others: impl Iterator<Item = Entry>,
+        spare: &mut Vec<Entry>,
+        list: impl FnOnce(&mut Vec<Entry>) -> bool,
+    ) {
+        self.entries.clear();
+        self.entries.shrink_to(2 * len);
+        let more = list(&mut self.entries);
+        self.end = self.entries.last().filter(|_| more).map(Entry::rank);
+        self.insert(others, spare);
+        self.truncate(len);
+    }
+
     /// Starts over with what `list` pushes, in ascending order of index: the first of the `all` entries of C, at least
     /// `len`.
     pub(super) fn fill(
@@ -61,8 +78,13 @@ impl Head {
         if first < count {
             self.entries.retain(|entry| !went(entry.index));
         }
+        self.insert(came.iter().copied(), spare);
+    }
+
+    /// Adds those of `came` that belong to the head.
+    fn insert(&mut self, came: impl Iterator<Item = Entry>, spare: &mut Vec<Entry>) {
         spare.clear();
-        spare.extend(came.iter().filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
+        spare.extend(came.filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
         spare.sort_unstable_by_key(Entry::rank);
         // Merged from the back, so that each entry moves once.
         let mut rest = self.entries.len();

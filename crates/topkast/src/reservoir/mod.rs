@@ -1,11 +1,24 @@
 //! Where C lives: the entries outside the backward set, which keep their value and get no gradient.
 
 mod dense;
+mod dormant;
 mod head;
+mod implicit;
+mod initial;
 
 pub use dense::DenseReservoir;
+pub use implicit::ImplicitReservoir;
 
-use crate::Entry;
+use crate::{Entry, WeightError};
+
+/// How a fresh weight's θ⁰ is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReservoirKind {
+    /// Not at all: an [`ImplicitReservoir`].
+    Implicit,
+    /// Drawn and written out: a [`DenseReservoir`].
+    Dense,
+}
 
 /// Everything of θ that is not in B.
 ///
@@ -29,11 +42,23 @@ pub trait Reservoir: Send + Sync {
     /// How many entries of C have been in B at some time.
     fn dormant(&self) -> u64;
 
+    /// Where θ⁰ is known by rank, up to which rank all of it has been in B.
+    fn frontier(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes held.
     fn bytes(&self) -> usize;
 
     /// What a checkpoint has to keep.
     fn state(&self) -> ReservoirState<'_>;
+
+    /// This reservoir as a checkpoint of a weight made with the same arguments has it, of which `backward`, in ascending
+    /// order, are in B.
+    ///
+    /// # Errors
+    /// If that is another reservoir's, or does not fit the weight.
+    fn restored(&self, saved: SavedReservoir, backward: &[u64]) -> Result<Box<dyn Reservoir>, WeightError>;
 }
 
 /// A reservoir's contents, as checkpoints store them.
@@ -45,4 +70,19 @@ pub enum ReservoirState<'a> {
         /// One bit per entry, 64 a word, the lowest index in the lowest bit.
         dormant: &'a [u64],
     },
+    /// The entries of C that have been in B: flat indices in ascending order, and values. The others are as they began.
+    Dormant {
+        /// Flat indices.
+        indices: &'a [u64],
+        /// Their values.
+        values: &'a [f32],
+    },
+}
+
+/// A [`ReservoirState`] read from a checkpoint.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum SavedReservoir {
+    Dense { theta: Vec<f32>, dormant: Vec<u64> },
+    Dormant { indices: Vec<u64>, values: Vec<f32> },
 }

@@ -43,15 +43,15 @@ impl Choice {
         }
     }
 
-    /// A is drawn at random with values of Kaiming variance, B∖A is empty.
-    pub(super) fn random(total: u64, counts: Counts, scale: Scale, rows: usize, seed: Seed) -> Self {
-        let width = total as f64 / rows as f64;
-        let fan_in = match scale {
-            Scale::Active => counts.active as f64 / rows as f64,
-            Scale::Full => width,
-        };
-        let indices = outside(&[], total, counts.active, seed.named("mask"));
-        let values = kaiming_normal(seed.named("theta"), counts.active, fan_in);
+    /// A is drawn at random, with the values that `values` gives for its indices; B∖A is empty.
+    pub(super) fn random(
+        total: u64,
+        active: usize,
+        seed: Seed,
+        values: impl FnOnce(&[u64]) -> Vec<f32>,
+    ) -> Self {
+        let indices = outside(&[], total, active, seed.named("mask"));
+        let values = values(&indices);
         let active = indices.into_iter().zip(values).map(|(index, value)| Entry { index, value }).collect();
         Self { active, explore: Vec::new() }
     }

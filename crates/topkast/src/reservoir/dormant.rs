@@ -1,0 +1,160 @@
+//! Entries of C that have been in B: all that a reservoir has to store of C where θ⁰ can be looked up elsewhere.
+
+use crate::{Entry, WeightError};
+
+/// Indices in ascending order, and the value each entry left B with: 12 bytes an entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dormant {
+    indices: Vec<u64>,
+    values: Vec<f32>,
+}
+
+impl Dormant {
+    /// As a checkpoint stored them, for a weight of `n` entries of which `backward`, in ascending order, are in B.
+    ///
+    /// # Errors
+    /// If indices and values are not equally many, or the indices do not ascend, are n or more, or are in B.
+    pub(super) fn from_saved(
+        indices: Vec<u64>,
+        values: Vec<f32>,
+        n: u64,
+        backward: &[u64],
+    ) -> Result<Self, WeightError> {
+        let (got, want) = (values.len(), indices.len());
+        if got != want {
+            return Err(WeightError::Length { what: "values of dormant entries", got, want });
+        }
+        if let Some(pair) = indices.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(WeightError::Dormant { index: pair[1], problem: "does not ascend" });
+        }
+        if let Some(&index) = indices.last().filter(|&&last| last >= n) {
+            return Err(WeightError::Dormant { index, problem: "is outside the weight" });
+        }
+        let mut others = backward.iter().peekable();
+        for &index in &indices {
+            while others.next_if(|&&other| other < index).is_some() {}
+            if others.peek() == Some(&&index) {
+                return Err(WeightError::Dormant { index, problem: "is in B" });
+            }
+        }
+        Ok(Self { indices, values })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    pub(super) fn indices(&self) -> &[u64] {
+        &self.indices
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.indices.iter().zip(&self.values).map(|(&index, &value)| Entry { index, value })
+    }
+
+    /// The value of an entry, if it is one of these.
+    pub(super) fn value(&self, index: u64) -> Option<f32> {
+        self.indices.binary_search(&index).ok().map(|at| self.values[at])
+    }
+
+    /// Takes those of `entered`, in ascending order, out; leaves in `entered` the others. What lies between is moved as it
+    /// is.
+    pub(super) fn remove(&mut self, entered: &mut Vec<u64>) {
+        // Where the kept ones end, and up to where they have been looked at.
+        let (mut end, mut seen) = (0, 0);
+        entered.retain(|index| {
+            let at = seen + self.indices[seen..].partition_point(|other| other < index);
+            let found = self.indices.get(at) == Some(index);
+            if found {
+                self.keep(seen..at, end);
+                end += at - seen;
+                seen = at + 1;
+            }
+            !found
+        });
+        self.keep(seen..self.len(), end);
+        let len = end + self.len() - seen;
+        self.indices.truncate(len);
+        self.values.truncate(len);
+    }
+
+    /// Adds `left`, none of which is among these, in ascending order of index.
+    pub(super) fn insert(&mut self, left: &[Entry]) {
+        // From the back, so that each entry moves once.
+        let mut end = self.len();
+        self.indices.resize(end + left.len(), 0);
+        self.values.resize(end + left.len(), 0.0);
+        for (before, entry) in left.iter().enumerate().rev() {
+            let at = self.indices[..end].partition_point(|&other| other < entry.index);
+            self.keep(at..end, at + before + 1);
+            end = at;
+            self.indices[at + before] = entry.index;
+            self.values[at + before] = entry.value;
+        }
+    }
+
+    fn keep(&mut self, range: std::ops::Range<usize>, to: usize) {
+        if range.start != to {
+            self.indices.copy_within(range.clone(), to);
+            self.values.copy_within(range, to);
+        }
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.indices[..]) + size_of_val(&self.values[..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_cannot_be_dormant_is_refused() {
+        let made = |indices: &[u64], values: usize| {
+            Dormant::from_saved(indices.to_vec(), vec![1.0; values], 10, &[2, 5]).map(|dormant| dormant.len())
+        };
+        let refused = |index, problem| Err(WeightError::Dormant { index, problem });
+        assert_eq!(made(&[1, 3, 9], 3), Ok(3));
+        assert_eq!(made(&[], 0), Ok(0));
+        assert!(matches!(made(&[1, 3], 3), Err(WeightError::Length { got: 3, want: 2, .. })));
+        assert_eq!(made(&[3, 3], 2), refused(3, "does not ascend"));
+        assert_eq!(made(&[3, 10], 2), refused(10, "is outside the weight"));
+        assert_eq!(made(&[1, 5], 2), refused(5, "is in B"));
+    }
+
+    proptest! {
+        #[test]
+        fn holds_what_a_map_would(
+            rounds in prop::collection::vec(prop::collection::btree_map(0u64..60, any::<i8>(), 0..30), 1..12),
+        ) {
+            let (mut dormant, mut map) = (Dormant::default(), BTreeMap::new());
+            for round in rounds {
+                // Of those named, the ones held go, some unknown ones too; the rest come.
+                let mut entered: Vec<u64> =
+                    round.keys().copied().filter(|index| map.contains_key(index) || index % 5 == 0).collect();
+                let value = |(&index, &value): (&u64, &i8)| Entry { index, value: f32::from(value) };
+                let left: Vec<Entry> =
+                    round.iter().map(value).filter(|entry| !entered.contains(&entry.index)).collect();
+                let unknown: Vec<u64> =
+                    entered.iter().copied().filter(|index| !map.contains_key(index)).collect();
+                entered.iter().for_each(|index| _ = map.remove(index));
+                map.extend(left.iter().map(|entry| (entry.index, entry.value)));
+                dormant.remove(&mut entered);
+                dormant.insert(&left);
+                prop_assert_eq!(entered, unknown);
+                let held: BTreeMap<u64, f32> = dormant.entries().map(|entry| (entry.index, entry.value)).collect();
+                prop_assert!(dormant.indices().is_sorted());
+                prop_assert_eq!((dormant.len(), &held), (map.len(), &map));
+                prop_assert!((0..60).all(|index| dormant.value(index) == map.get(&index).copied()));
+            }
+        }
+    }
+}

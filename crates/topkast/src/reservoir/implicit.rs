@@ -1,0 +1,313 @@
+//! C without storing it: for fresh weights, of any size.
+//!
+//! ```text
+//! θ⁰       any entry from its rank or its index                                                     Initial
+//! touched  entries that have been in B: all ranks below the frontier, and some ahead of it (where a tie at the frontier was
+//!          decided by index, or B∖A is drawn at random)
+//! dormant  those of them in C, with the values they left B with                                     Dormant
+//! C        dormant and, in order, the ranks from the frontier on that are not ahead
+//! ```
+//! Nothing here grows with n. What a refresh costs follows from the entries exchanged and, when the list of C's first
+//! entries has been used up, from |dormant|.
+
+use rayon::prelude::*;
+
+use super::dormant::Dormant;
+use super::head::Head;
+use super::initial::Initial;
+use super::{Reservoir, ReservoirState, SavedReservoir};
+use crate::{Entry, Init, Seed, WeightError};
+
+/// Initial values by rank, never written out, and those that differ from them by now, see the [module](self).
+pub struct ImplicitReservoir {
+    initial: Initial,
+    /// |B|.
+    backward: u64,
+    /// Every rank below has been in B.
+    frontier: u64,
+    /// The others that have, in ascending order.
+    ahead: Vec<u64>,
+    dormant: Dormant,
+    head: Head,
+    spare: Vec<Entry>,
+    entered: Vec<u64>,
+    ranks: Vec<u64>,
+}
+
+impl ImplicitReservoir {
+    /// All of θ⁰ of a weight `[rows × width]` of which the `active` largest entries are to be in A.
+    ///
+    /// # Errors
+    /// If the weight is empty or has more than 2⁴⁸ entries.
+    pub fn new(
+        rows: usize,
+        width: usize,
+        init: &Init,
+        active: usize,
+        seed: Seed,
+    ) -> Result<Self, WeightError> {
+        Ok(Self::of(Initial::new(rows, width, init, active, seed)?))
+    }
+
+    fn of(initial: Initial) -> Self {
+        Self {
+            initial,
+            backward: 0,
+            frontier: 0,
+            ahead: Vec::new(),
+            dormant: Dormant::default(),
+            head: Head::unknown(),
+            spare: Vec::new(),
+            entered: Vec::new(),
+            ranks: Vec::new(),
+        }
+    }
+
+    /// θ⁰ in flat order: for weights small enough, to start a [`DenseReservoir`](super::DenseReservoir) with.
+    pub fn written_out(&self) -> Vec<f32> {
+        (0..self.initial.n()).into_par_iter().map(|index| self.initial.value(index)).collect()
+    }
+
+    /// How many entries of C are worth keeping in order, beside those asked for: many beside what one refresh exchanges.
+    fn usual(&self) -> usize {
+        (self.backward / 64 + 64) as usize
+    }
+
+    /// Lists at least the first `count` of C.
+    fn search(&mut self, count: usize) {
+        let wanted = count.saturating_add(self.usual()).min((self.initial.n() - self.backward) as usize);
+        let Self { initial, frontier, ahead, dormant, head, spare, .. } = self;
+        head.fill_by_rank(wanted, dormant.entries(), spare, |out| {
+            list_untouched(initial, *frontier, ahead, wanted, out)
+        });
+    }
+
+    /// Adds to the ranks that have been in B, those of `entered`, which had not.
+    fn touch(&mut self) {
+        let Self { initial, frontier, ahead, entered, ranks, .. } = self;
+        ranks.resize(entered.len(), 0);
+        ranks.par_chunks_mut(PART).zip(entered.par_chunks(PART)).for_each(|(ranks, indices)| {
+            ranks.iter_mut().zip(indices).for_each(|(rank, &index)| *rank = initial.rank(index));
+        });
+        ranks.par_sort_unstable();
+        ahead.append(ranks);
+        // Two runs, which this sort sees.
+        ahead.sort();
+        let passed = ahead.iter().zip(*frontier..).take_while(|(rank, next)| **rank == *next).count();
+        ahead.drain(..passed);
+        *frontier += passed as u64;
+    }
+}
+
+/// Entries that one thread computes together.
+const PART: usize = 1 << 10;
+
+/// Lists at least `count` untouched entries in order of rank, and all that are tied with the last, or all there are;
+/// returns whether there are more.
+fn list_untouched(
+    initial: &Initial,
+    frontier: u64,
+    ahead: &[u64],
+    count: usize,
+    out: &mut Vec<Entry>,
+) -> bool {
+    let n = initial.n();
+    let mut end = frontier;
+    loop {
+        let touched = ahead.partition_point(|&rank| rank < end) as u64;
+        let next = n.min(frontier + touched + count as u64);
+        if next == end {
+            break;
+        }
+        end = next;
+    }
+    if end > frontier {
+        end = initial.end_of_ties(end - 1);
+    }
+    let nothing = Entry { index: 0, value: 0.0 };
+    out.resize((end - frontier) as usize, nothing);
+    out.par_chunks_mut(PART).enumerate().for_each(|(number, part)| {
+        let first = frontier + (number * PART) as u64;
+        part.iter_mut().zip(first..).for_each(|(slot, rank)| *slot = initial.entry(rank));
+    });
+    let (mut touched, mut rank) = (ahead.iter().peekable(), frontier);
+    out.retain(|_| {
+        rank += 1;
+        touched.next_if_eq(&&(rank - 1)).is_none()
+    });
+    for tied in out.chunk_by_mut(|a, b| a.value.abs() == b.value.abs()) {
+        tied.sort_unstable_by_key(|entry| entry.index);
+    }
+    end < n
+}
+
+impl Reservoir for ImplicitReservoir {
+    fn head(&mut self, count: usize) -> &[Entry] {
+        if !self.head.suffices(count) {
+            self.search(count);
+        }
+        self.head.entries()
+    }
+
+    fn value(&self, index: u64) -> f32 {
+        self.dormant.value(index).unwrap_or_else(|| self.initial.value(index))
+    }
+
+    fn exchange(&mut self, left: &[Entry], entered: &[u64]) {
+        self.backward = self.backward + entered.len() as u64 - left.len() as u64;
+        self.entered.clear();
+        self.entered.extend_from_slice(entered);
+        self.entered.sort_unstable();
+        if entered.len() > 2 * self.usual() {
+            // As at the start, or where B∖A is drawn at random: cheaper to list again than to look up one by one.
+            self.head = Head::unknown();
+        } else {
+            let went = |index| self.entered.binary_search(&index).is_ok();
+            self.head.exchange(left, entered.len(), went, &mut self.spare);
+        }
+        self.dormant.remove(&mut self.entered);
+        self.touch();
+        self.spare.clear();
+        self.spare.extend_from_slice(left);
+        self.spare.sort_unstable_by_key(|entry| entry.index);
+        self.dormant.insert(&self.spare);
+    }
+
+    fn entries(&self) -> u64 {
+        self.initial.n()
+    }
+
+    fn dormant(&self) -> u64 {
+        self.dormant.len() as u64
+    }
+
+    fn frontier(&self) -> Option<u64> {
+        Some(self.frontier)
+    }
+
+    fn bytes(&self) -> usize {
+        // The head and its scratch as they usually are, so that the number does not change from step to step.
+        let head = 2 * self.usual() * size_of::<Entry>();
+        self.dormant.bytes() + size_of_val(&self.ahead[..]) + head
+    }
+
+    fn state(&self) -> ReservoirState<'_> {
+        ReservoirState::Dormant { indices: self.dormant.indices(), values: self.dormant.values() }
+    }
+
+    fn restored(&self, saved: SavedReservoir, backward: &[u64]) -> Result<Box<dyn Reservoir>, WeightError> {
+        let SavedReservoir::Dormant { indices, values } = saved else {
+            return Err(WeightError::OtherReservoir);
+        };
+        let mut restored = Self::of(self.initial.clone());
+        restored.dormant = Dormant::from_saved(indices, values, self.initial.n(), backward)?;
+        restored.backward = backward.len() as u64;
+        restored.entered.extend(backward.iter().chain(restored.dormant.indices()));
+        restored.touch();
+        restored.entered = Vec::new();
+        Ok(Box::new(restored))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reservoir::DenseReservoir;
+    use crate::{Distribution, Scale, Variance};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn reservoir(n: usize, deviation: f64, seed: u64) -> ImplicitReservoir {
+        let init =
+            Init { distribution: Distribution::Normal, variance: Variance::Kaiming, scale: Scale::Full };
+        let mut reservoir = ImplicitReservoir::new(1, n, &init, 0, Seed::new(seed)).unwrap();
+        reservoir.initial.set_deviation(deviation);
+        reservoir
+    }
+
+    #[test]
+    fn entries_below_the_frontier_are_never_listed_again() {
+        let mut reservoir = reservoir(1000, 1.0, 1);
+        let first: Vec<Entry> = reservoir.head(10)[..10].to_vec();
+        let indices: Vec<u64> = first.iter().map(|entry| entry.index).collect();
+        reservoir.exchange(&[], &indices);
+        assert_eq!((reservoir.frontier(), reservoir.dormant()), (Some(10), 0));
+        // One leaves, too small to be next, and one comes from far behind.
+        let left = Entry { index: indices[3], value: 1e-9 };
+        let far = reservoir.initial.entry(500).index;
+        reservoir.exchange(&[left], &[far]);
+        assert_eq!(
+            (reservoir.frontier(), reservoir.dormant(), &reservoir.ahead[..]),
+            (Some(10), 1, &[500][..])
+        );
+        let all = reservoir.head(usize::MAX);
+        assert_eq!((all.len(), all.last()), (990, Some(&left)));
+        assert!(all.iter().all(|entry| entry.index != far));
+        assert_eq!(reservoir.value(indices[3]), 1e-9);
+    }
+
+    #[test]
+    fn what_is_saved_must_be_of_this_kind() {
+        let reservoir = reservoir(10, 1.0, 1);
+        let saved = SavedReservoir::Dense { theta: vec![0.0; 10], dormant: vec![0] };
+        assert_eq!(reservoir.restored(saved, &[]).err(), Some(WeightError::OtherReservoir));
+        let saved = SavedReservoir::Dormant { indices: vec![3], values: vec![0.0] };
+        assert!(reservoir.restored(saved.clone(), &[3]).is_err());
+        assert!(reservoir.restored(saved, &[4]).is_ok());
+    }
+
+    proptest! {
+        /// With a deviation near the smallest number there are few magnitudes, and nearly all entries are tied.
+        #[test]
+        fn is_a_dense_reservoir_of_the_same_values(
+            n in 1usize..1500,
+            deviation in prop::sample::select(vec![1.0, 1e-43, 4e-45, 1e-47]),
+            seed: u64,
+            rounds in prop::collection::vec(
+                (0usize..90, any::<bool>(), prop::collection::vec(any::<(u16, i8)>(), 0..80), any::<bool>()),
+                1..12,
+            ),
+        ) {
+            let mut implicit: Box<dyn Reservoir> = Box::new(reservoir(n, deviation, seed));
+            let mut dense = DenseReservoir::new(reservoir(n, deviation, seed).written_out());
+            let mut backward = BTreeMap::new();
+            for (count, magnitude, exchanged, restore) in rounds {
+                let (got, want) = (implicit.head(count), dense.head(count));
+                prop_assert!(got.len() >= count.min(n - backward.len()));
+                let common = got.len().min(want.len());
+                let bits = |entry: &Entry| (entry.index, entry.value.to_bits());
+                prop_assert!(got[..common].iter().map(bits).eq(want[..common].iter().map(bits)));
+                // The first of C come in, or any; of B any leave, with any value.
+                let (mut left, mut entered) = (Vec::new(), Vec::new());
+                if magnitude {
+                    entered.extend(want.iter().take(count).map(|entry| entry.index));
+                }
+                for (at, value) in exchanged {
+                    let index = u64::from(at) % n as u64;
+                    if backward.remove(&index).is_some() {
+                        left.push(Entry { index, value: f32::from(value) * deviation as f32 });
+                    } else if !magnitude && !entered.contains(&index)
+                        && left.iter().all(|entry| entry.index != index)
+                    {
+                        entered.push(index);
+                    }
+                }
+                backward.extend(entered.iter().map(|&index| (index, ())));
+                implicit.exchange(&left, &entered);
+                dense.exchange(&left, &entered);
+                if restore {
+                    let ReservoirState::Dormant { indices, values } = implicit.state() else { unreachable!() };
+                    let saved = SavedReservoir::Dormant { indices: indices.to_vec(), values: values.to_vec() };
+                    let backward: Vec<u64> = backward.keys().copied().collect();
+                    let restored = implicit.restored(saved, &backward).unwrap();
+                    prop_assert_eq!(restored.frontier(), implicit.frontier());
+                    implicit = restored;
+                }
+                prop_assert_eq!(implicit.dormant(), dense.dormant());
+                for index in (0..n as u64).filter(|index| !backward.contains_key(index)) {
+                    prop_assert_eq!(implicit.value(index).to_bits(), dense.value(index).to_bits());
+                }
+            }
+        }
+    }
+}
