@@ -364,7 +364,7 @@ fn dormant_entries_that_cannot_be() {
     assert!(huge.ends_with("is outside the weight"), "{huge}");
     let twice = refusal_with_dormant(|indices| indices[1] = indices[0]);
     assert!(twice.ends_with("does not ascend"), "{twice}");
-    let fewer = refusal_with_dormant(|indices| drop(indices.pop()));
+    let fewer = refusal_with_dormant(|indices| _ = indices.pop());
     assert!(fewer.starts_with("`hidden.0.weight`: values of dormant entries: "), "{fewer}");
     // Every entry dormant: some of them are in B.
     let in_b = Setting::with("implicit").refusal_with(|all| {
