@@ -208,6 +208,12 @@ fn bench_step_reports_every_time() {
     }
     let table = succeeds(place.topkast(&format!("bench step {sizes} --refresh-every 1 --rounds 1")));
     assert!(table.contains("30-40-9-50-3, batch 17") && table.contains("a refresh takes"), "{table}");
+    let huge = "--inputs 30 --hidden 20000,20000 --outputs 3 --batch 2 --forward 0.99999 --backward 0.9999 \
+                --all-sparse --refresh-every 1 --rounds 1";
+    let alone = succeeds(place.topkast(&format!("bench step {huge}")));
+    assert!(alone.contains("so it was not timed"), "{alone}");
+    let alone = &json_lines(&succeeds(place.topkast(&format!("bench step {huge} --json"))))[0];
+    assert!(alone["dense_step_ms"].is_null() && alone["step_ms"].as_f64() > Some(0.0), "{alone}");
     let all = format!("bench step {sizes} --all-sparse --refresh-every 1 --rounds 1 --json");
     let all = &json_lines(&succeeds(place.topkast(&all)))[0];
     assert!(all["training_bytes"].as_u64() < report["training_bytes"].as_u64(), "{all}");
@@ -225,11 +231,19 @@ fn bench_refresh_reports_every_time() {
     for name in ["refresh_ms", "transpose_ms", "refresh_ns_per_entry"] {
         assert!(report[name].as_f64().unwrap() > 0.0, "{report}");
     }
+    let written_out = format!("bench refresh {sizes} --reservoir dense --json");
+    let written_out = &json_lines(&succeeds(place.topkast(&written_out)))[0];
+    assert!(written_out["frontier"].is_null() && report["frontier"].as_u64() >= Some(8400), "{report}");
+    // 2^36 entries.
+    let huge = "--rows 262144 --cols 262144 --forward 0.9999999 --backward 0.999999 --rounds 1 --changed 1";
+    let huge = &json_lines(&succeeds(place.topkast(&format!("bench refresh {huge} --json"))))[0];
+    assert!(huge["dormant"].as_u64() > Some(0) && huge["training_bytes"].as_u64() < Some(1 << 23), "{huge}");
     let table = succeeds(place.topkast(&format!("bench refresh {sizes}")));
     assert!(table.contains("70x600, |A| 4200, |B| 8400") && table.contains("refresh"), "{table}");
     for (arguments, expected) in [
         ("--changed 2", "--changed 2"),
-        ("--rows 1048576 --cols 1048576", "smaller"),
+        ("--rows 1048576 --cols 1048576", "a higher --backward"),
+        ("--rows 1048576 --cols 1048576 --reservoir dense", "smaller"),
         ("--rounds 0", "--rounds"),
     ] {
         assert!(refuses(place.topkast(&format!("bench refresh {arguments}"))).contains(expected));
@@ -242,6 +256,7 @@ fn bench_step_refuses_what_it_cannot_time() {
     for (arguments, expected) in [
         ("--forward 0.8 --backward 0.9", "must not exceed"),
         ("--hidden 1048576,1048576", "choose smaller sizes"),
+        ("--hidden 10,10 --backward 0 --forward 0 --inputs 1048576 --outputs 1048576", "a higher --backward"),
         ("--batch 1048576", "a smaller batch"),
         ("--hidden 10,,10", "--hidden"),
         ("--refresh-every 0", "--refresh-every"),

@@ -12,9 +12,9 @@ use crate::failure::{Failure, print_line};
 
 /// Time whole training steps of a network, sparse and dense
 ///
-/// Both networks train on random data and take turns, a turn of the sparse one lasting from one refresh to the next. The
-/// default is the built-in recipe's network.
-#[derive(Args)]
+/// Both networks train on random data and take turns, a turn of the sparse one lasting from one refresh to the next. A
+/// network whose dense form would not fit is timed alone. The default is the built-in recipe's network.
+#[derive(Args, Clone)]
 #[command(
     after_help = "Example: topkast bench step --inputs 784 --hidden 2048,2048 --outputs 10 --forward 0.95"
 )]
@@ -60,6 +60,12 @@ fn size() -> clap::builder::RangedI64ValueParser<u32> {
 
 /// Steps of a turn that count, at least; a step before them finds the caches full of the other network and does not.
 const TURN: u64 = 10;
+/// Weights of the largest network that is timed dense: 4 GiB with gradients and optimizer state.
+const LARGEST_DENSE: u64 = 1 << 28;
+/// Entries of B at most: as much memory with their indices.
+const LARGEST_SPARSE: f64 = 1.6e8;
+/// Features of what is checked of a larger network.
+const LARGEST_CHECKED: u32 = 1 << 11;
 /// Steps before the first turn, in which every buffer gets its size.
 const WARM_UP: u64 = 2;
 
@@ -67,22 +73,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     arguments.check_sizes()?;
     in_pool(arguments.threads, |isa| {
         let config = arguments.config("top-kast")?;
-        twin::check(&config, arguments.checked_samples(), |samples, seed| arguments.data(samples, seed))?;
+        let corner = arguments.corner();
+        twin::check(&corner.config("top-kast")?, corner.checked_samples(), |samples, seed| {
+            corner.data(samples, seed)
+        })?;
         let machine = Machine::measure(isa);
         let data = arguments.data(arguments.samples(), 0)?;
-        let mut sparse = Side::new(config, data.clone())?;
-        let mut dense = Side::new(arguments.config("dense")?, data)?;
+        let fits = arguments.weights() <= LARGEST_DENSE;
+        let mut dense = if fits { Some(Side::new(arguments.config("dense")?, data.clone())?) } else { None };
+        let mut sparse = Side::new(config, data)?;
         for _ in 0..arguments.rounds {
             sparse.turn(arguments.turn())?;
-            dense.turn(TURN)?;
+            dense.as_mut().map_or(Ok(()), |dense| dense.turn(TURN))?;
         }
         let refresh_every = f64::from(arguments.refresh_every);
-        let report = Report { sparse: sparse.times(refresh_every), dense: dense.times(refresh_every) };
-        let bytes = [sparse.bytes(), dense.bytes()];
+        let report = Report {
+            bytes: sparse.bytes(),
+            sparse: sparse.times(refresh_every),
+            dense: dense.map(|dense| dense.times(refresh_every)),
+        };
         if arguments.json {
-            return print_line(report.json(arguments, &machine, bytes));
+            return print_line(report.json(arguments, &machine));
         }
-        report.print(arguments, &machine, bytes)
+        report.print(arguments, &machine)
     })
 }
 
@@ -94,15 +107,36 @@ impl Arguments {
         outputs.zip(inputs).map(|(&outputs, &inputs)| [outputs.into(), inputs.into()])
     }
 
+    /// Entries of all dense weights.
+    fn weights(&self) -> u64 {
+        self.shapes().map(|[outputs, inputs]| outputs * inputs).sum()
+    }
+
     fn check_sizes(&self) -> Result<(), Failure> {
-        let weights = self.shapes().map(|[outputs, inputs]| outputs * inputs).sum::<u64>();
         let features = u64::from(self.inputs) + self.shapes().map(|[outputs, _]| 2 * outputs).sum::<u64>();
-        if weights > 1 << 28 || features * u64::from(self.batch) > 1 << 29 {
-            let message = "the dense network this compares with would need more than 4 GiB for its weights and \
-                           optimizer state or 2 GiB for its activations; choose smaller sizes or a smaller batch";
+        let trained = self.weights() as f64 * (1.0 - self.backward.clamp(0.0, 1.0));
+        if trained > LARGEST_SPARSE || features * u64::from(self.batch) > 1 << 29 {
+            let message = "the network would need more than 4 GiB for its weights and optimizer state or 2 GiB for its \
+                           activations; choose smaller sizes, a higher --backward or a smaller batch";
             return Err(Failure::BadInput(message.to_owned()));
         }
         Ok(())
+    }
+
+    /// This network or, of one too large for the naive twin, a corner, not as sparse, so that its layers have entries.
+    fn corner(&self) -> Self {
+        if self.weights() <= LARGEST_DENSE {
+            return self.clone();
+        }
+        let cut = |size: u32| size.min(LARGEST_CHECKED);
+        Self {
+            inputs: cut(self.inputs),
+            hidden: self.hidden.iter().copied().map(cut).collect(),
+            outputs: cut(self.outputs),
+            forward: self.forward.min(0.99),
+            backward: self.backward.min(0.98),
+            ..self.clone()
+        }
     }
 
     /// The built-in recipe with these sizes.
@@ -183,14 +217,14 @@ impl Side {
         Ok(())
     }
 
-    /// Bytes that training takes, and those of the reservoir.
-    fn bytes(&mut self) -> [u64; 2] {
+    fn bytes(&mut self) -> Bytes {
         let config = self.trainer.config().clone();
         let layers = layer_summaries(self.trainer.network(), &config, &[]);
-        [
-            layers.iter().map(|layer| layer.training_bytes).sum(),
-            layers.iter().map(|layer| layer.reservoir_bytes).sum(),
-        ]
+        Bytes {
+            sparse: layers.iter().map(|layer| layer.training_bytes).sum(),
+            dense: layers.iter().map(|layer| layer.dense_training_bytes).sum(),
+            reservoir: layers.iter().map(|layer| layer.reservoir_bytes).sum(),
+        }
     }
 
     /// The steps' times. A refresh costs its step more than its own time, as what is made of a pattern when first asked
@@ -241,36 +275,42 @@ struct Times {
 
 struct Report {
     sparse: Times,
-    dense: Times,
+    /// None where the network would not fit.
+    dense: Option<Times>,
+    bytes: Bytes,
+}
+
+/// What training takes.
+struct Bytes {
+    sparse: u64,
+    dense: u64,
+    reservoir: u64,
 }
 
 impl Report {
-    fn json(&self, arguments: &Arguments, machine: &Machine, [ours, dense]: [[u64; 2]; 2]) -> Value {
+    fn json(&self, arguments: &Arguments, machine: &Machine) -> Value {
         let phases = |times: &Times| -> Value {
             times.phases.iter().map(|&(name, ms)| (name.to_owned(), json!(ms))).collect()
         };
+        let dense = self.dense.as_ref();
         let mut report = json!({
             "inputs": arguments.inputs, "hidden": arguments.hidden, "outputs": arguments.outputs,
             "batch": arguments.batch, "forward": arguments.forward, "backward": arguments.backward,
             "refresh_every": arguments.refresh_every,
-            "steps": self.sparse.steps, "dense_steps": self.dense.steps,
+            "steps": self.sparse.steps, "dense_steps": dense.map(|dense| dense.steps),
             "step_ms": self.sparse.step[1], "step_ms_spread": [self.sparse.step[0], self.sparse.step[2]],
-            "dense_step_ms": self.dense.step[1],
-            "dense_step_ms_spread": [self.dense.step[0], self.dense.step[2]],
+            "dense_step_ms": dense.map(|dense| dense.step[1]),
+            "dense_step_ms_spread": dense.map(|dense| [dense.step[0], dense.step[2]]),
             "load_ms": self.sparse.phases[0].1, "refresh_ms": self.sparse.refresh,
-            "phases_ms": phases(&self.sparse), "dense_phases_ms": phases(&self.dense),
-            "training_bytes": ours[0], "dense_training_bytes": dense[0], "reservoir_bytes": ours[1],
+            "phases_ms": phases(&self.sparse), "dense_phases_ms": dense.map(phases),
+            "training_bytes": self.bytes.sparse, "dense_training_bytes": self.bytes.dense,
+            "reservoir_bytes": self.bytes.reservoir,
         });
         machine.add_to(&mut report);
         report
     }
 
-    fn print(
-        &self,
-        arguments: &Arguments,
-        machine: &Machine,
-        [ours, dense]: [[u64; 2]; 2],
-    ) -> Result<(), Failure> {
+    fn print(&self, arguments: &Arguments, machine: &Machine) -> Result<(), Failure> {
         let units: Vec<String> = std::iter::once(arguments.inputs)
             .chain(arguments.hidden.iter().copied())
             .chain([arguments.outputs])
@@ -284,19 +324,34 @@ impl Report {
         ))?;
         print_line(machine)?;
         print_line(format!("{:<16} {:>10} {:>10} {:>8}", "", "sparse ms", "dense ms", "faster"))?;
-        for ((name, sparse), (_, dense)) in self.sparse.phases.iter().zip(&self.dense.phases) {
-            print_line(format!("{:<16} {sparse:>10.3} {dense:>10.3}", name.replace('_', " ")))?;
+        let line = |name: &str, sparse: f64, dense: Option<f64>, faster: &str| {
+            let dense = dense.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+            print_line(format!("{:<16} {sparse:>10.3} {dense:>10} {faster:>8}", name.replace('_', " ")))
+        };
+        for (number, &(name, sparse)) in self.sparse.phases.iter().enumerate() {
+            line(name, sparse, self.dense.as_ref().map(|dense| dense.phases[number].1), "")?;
         }
-        let ([low, step, high], [dense_low, dense_step, dense_high]) = (self.sparse.step, self.dense.step);
-        print_line(format!("{:<16} {step:>10.3} {dense_step:>10.3} {:>7.1}x", "step", dense_step / step))?;
-        print_line(format!(
-            "half of all steps take {low:.2} to {high:.2} ms sparse, {dense_low:.2} to {dense_high:.2} ms dense"
-        ))?;
+        let [low, step, high] = self.sparse.step;
+        let spread = |[low, _, high]: [f64; 3]| format!("{low:.2} to {high:.2} ms");
+        match &self.dense {
+            Some(dense) => {
+                line("step", step, Some(dense.step[1]), &format!("{:.1}x", dense.step[1] / step))?;
+                let (sparse, dense) = (spread([low, step, high]), spread(dense.step));
+                print_line(format!("half of all steps take {sparse} sparse, {dense} dense"))?;
+            }
+            None => {
+                line("step", step, None, "")?;
+                print_line(format!("half of all steps take {}", spread([low, step, high])))?;
+                print_line(
+                    "dense it would need more than 4 GiB for weights and optimizer state, so it was not timed",
+                )?;
+            }
+        }
         print_line(format!(
             "a refresh takes {:.2} ms, every {} step(s)",
             self.sparse.refresh, arguments.refresh_every
         ))?;
-        if step > dense_step {
+        if self.dense.as_ref().is_some_and(|dense| step > dense.step[1]) {
             print_line(
                 "sparse is slower than dense here: choose higher --forward and --backward sparsities",
             )?;
@@ -304,9 +359,9 @@ impl Report {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         print_line(format!(
             "training memory {:.1} MiB against {:.1} MiB dense, reservoir {:.1} MiB",
-            mib(ours[0]),
-            mib(dense[0]),
-            mib(ours[1])
+            mib(self.bytes.sparse),
+            mib(self.bytes.dense),
+            mib(self.bytes.reservoir)
         ))
     }
 }
