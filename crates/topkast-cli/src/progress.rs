@@ -52,6 +52,11 @@ impl Progress {
                 ));
             }
             Event::DenseIsFaster(layer) => self.line(&advice(layer)),
+            Event::StrongPenalty(pull) => self.line(&format!(
+                "{}: the penalty, {:.2e} on B\\A, shrinks what is explored to {:.1e} of itself between refreshes; \
+                 an optimizer.penalty of at most {:.1e} leaves it time",
+                pull.layer, pull.coefficient, (-pull.exponent).exp(), pull.moderate_penalty
+            )),
             Event::Step { report, ms } => {
                 let smooth =
                     |old: f64, new: f64| if old.is_finite() { old + 0.02 * (new - old) } else { new };

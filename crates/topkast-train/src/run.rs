@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
+use crate::pull::Pull;
 use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, share, train_flops_ratio};
@@ -84,6 +85,8 @@ pub enum Event {
     Started { done: u64, total: u64, threads: usize, isa: &'static str },
     /// A sparse layer for which dense products are faster, and what it computes with nevertheless or therefore.
     DenseIsFaster(LayerProducts),
+    /// A layer in which the penalty empties B∖A between refreshes.
+    StrongPenalty(Pull),
     /// A step was made; it took `ms`.
     Step { report: StepReport, ms: f64 },
     /// The end of an epoch was scored.
@@ -211,6 +214,7 @@ impl<'a> Run<'a> {
             .iter()
             .filter(told)
             .for_each(|layer| watch(Event::DenseIsFaster(layer.clone())));
+        self.trainer.strong_pulls().into_iter().for_each(|pull| watch(Event::StrongPenalty(pull)));
         while self.trainer.steps_done() < total {
             if stop.load(Ordering::Relaxed) {
                 self.save()?;

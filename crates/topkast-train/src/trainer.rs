@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
 use crate::products::{self, LayerProducts};
+use crate::pull::{self, Pull};
 use crate::report::{Clock, Phases, RefreshReport, StepReport};
 use crate::score::{Score, evaluate};
 
@@ -158,6 +159,11 @@ impl Trainer {
     /// What was measured of each sparse layer, and what it computes with.
     pub fn products(&self) -> &[LayerProducts] {
         &self.products
+    }
+
+    /// The layers in which the exploration penalty empties B∖A between two refreshes.
+    pub fn strong_pulls(&mut self) -> Vec<Pull> {
+        pull::too_strong(&mut self.network, &self.config)
     }
 
     /// Writes a checkpoint, unless a value has stopped being finite: the former checkpoint is then the last good one.

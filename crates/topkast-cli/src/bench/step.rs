@@ -149,6 +149,8 @@ impl Arguments {
             format!("sparsity.forward={:?}", self.forward),
             format!("sparsity.backward={:?}", self.backward),
             format!("sparsity.refresh_every={}", self.refresh_every),
+            // λ/D of at most 1e-3: the recipe's λ would empty B∖A of layers far sparser than its own.
+            format!("optimizer.penalty={:e}", 1e-5f64.min(1e-3 * (1.0 - self.forward).max(0.0))),
             format!("sparsity.keep_dense={}", if self.all_sparse { "[]" } else { "[\"last\"]" }),
         ];
         Ok(Config::load(None, &settings).map_err(TrainError::from)?)
