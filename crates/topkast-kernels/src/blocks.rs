@@ -20,6 +20,14 @@ pub(crate) const POSITIONS: usize = 64;
 /// How many rows of X ahead of its copying each is fetched: they are too far apart for the hardware to do so.
 pub(crate) const AHEAD: usize = 16;
 
+/// Whether what is read at random of so many bytes is not in the caches near the core, and better fetched ahead of its use.
+pub(crate) fn is_far(bytes: usize) -> bool {
+    bytes > 1 << 20
+}
+
+/// How many entries ahead, there.
+const ENTRIES_AHEAD: usize = 24;
+
 /// A column number as stored.
 pub(crate) trait Column: Copy + Sync {
     fn index(self) -> usize;
@@ -100,6 +108,8 @@ pub(crate) struct Piece {
     pub(crate) block: usize,
     /// Whether a row's last columns are in the block.
     pub(crate) last: bool,
+    /// Whether its rows are read from beyond the caches near the core.
+    pub(crate) far: bool,
 }
 
 impl Piece {
@@ -109,6 +119,21 @@ impl Piece {
     #[inline(always)]
     pub(crate) fn column<S: Simd, const N: usize, const PACKED: bool>(&self, column: usize) -> *const f32 {
         self.origin.wrapping_add(column * if PACKED { N * S::LANES } else { self.stride })
+    }
+
+    /// Fetches the panels of these columns, if the piece is far.
+    #[inline(always)]
+    pub(crate) fn fetch<S: Simd, const N: usize, const PACKED: bool>(
+        &self,
+        simd: S,
+        columns: &[impl Column],
+    ) {
+        if !PACKED && self.far {
+            for column in columns {
+                let x = self.column::<S, N, PACKED>(column.index());
+                (0..N).for_each(|j| simd.prefetch(x.wrapping_add(j * S::LANES)));
+            }
+        }
     }
 }
 
@@ -131,6 +156,14 @@ impl<'a, C: Column> Strip<'a, C> {
     #[inline(always)]
     pub(crate) fn rows(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// The columns of the entries some way after these: to be fetched where X is far, so that the memory works on many of
+    /// its rows at once, where sums of short rows would wait for one after the other.
+    #[inline(always)]
+    pub(crate) fn ahead(&self, entries: Range<usize>) -> &'a [C] {
+        let ahead = entries.start + ENTRIES_AHEAD..(entries.end + ENTRIES_AHEAD).min(self.columns.len());
+        self.columns.get(ahead).unwrap_or_default()
     }
 
     /// Where the run of the strip's `i`-th row starts, and the columns in it.
@@ -231,6 +264,7 @@ impl<'a> Walk<'a> {
                 position,
                 block: number,
                 last: block.end == self.x.features(),
+                far: !self.packed && is_far(size_of::<f32>() * N * self.isa.lanes() * block.len()),
             };
             if self.packed {
                 self.isa.run(Pack::<N> { block, piece: &mut piece, packed });

@@ -199,15 +199,16 @@ struct Part<'a, C> {
 }
 
 impl<C: Column> Part<'_, C> {
-    /// The columns of a row's entries, and their gradients.
+    /// The columns of a row's entries, their gradients, and the columns to fetch ahead meanwhile.
     ///
     /// # Safety
     /// The strip has more than `i` rows.
     #[inline(always)]
-    unsafe fn run(&mut self, i: usize) -> (&[C], &mut [f32]) {
+    unsafe fn run(&mut self, i: usize) -> (&[C], &mut [f32], &[C]) {
         // SAFETY: as demanded.
         let (start, columns) = unsafe { self.strip.run(i) };
-        (columns, &mut self.gradient[start - self.first..][..columns.len()])
+        let ahead = self.strip.ahead(start..start + columns.len());
+        (columns, &mut self.gradient[start - self.first..][..columns.len()], ahead)
     }
 }
 
@@ -222,12 +223,18 @@ pub(crate) struct Rows<'a, C> {
 }
 
 impl<C: Column> Rows<'_, C> {
-    /// Adds what `panel` makes of each row of dy, from `position` on, to the gradients of the row's entries.
+    /// Adds what `panel` makes of each row of dy, from `position` on, to the gradients of the row's entries. `fetch` is told
+    /// which columns are needed soon.
     ///
     /// # Safety
     /// `panel` may be called with a pointer to that position in any row of dy, and what it returns with any column in the block.
     #[inline(always)]
-    pub(crate) unsafe fn add<P: Panel>(mut self, position: usize, panel: impl Fn(*const f32) -> P) {
+    pub(crate) unsafe fn add<P: Panel>(
+        mut self,
+        position: usize,
+        panel: impl Fn(*const f32) -> P,
+        fetch: impl Fn(&[C]),
+    ) {
         let rows = self.a.strip.rows();
         assert!(rows * self.stride <= self.dy.len() && self.b.strip.rows() == rows);
         for i in 0..rows {
@@ -235,10 +242,12 @@ impl<C: Column> Rows<'_, C> {
             // SAFETY: the strips have this row; the caller vouches for the columns. Gain: no bounds are checked for each
             // short run.
             unsafe {
-                let (columns, out) = self.a.run(i);
+                let (columns, out, ahead) = self.a.run(i);
+                fetch(ahead);
                 panel.entries(columns, out);
                 if self.both {
-                    let (columns, out) = self.b.run(i);
+                    let (columns, out, ahead) = self.b.run(i);
+                    fetch(ahead);
                     panel.entries(columns, out);
                 }
             }
@@ -261,11 +270,12 @@ impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACK
         // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, and the piece the block's
         // columns. Gain: whole vectors without checks.
         unsafe {
-            rows.add(piece.position, |dy| F32Panel::<S, N, PACKED> {
+            let panel = |dy: *const f32| F32Panel::<S, N, PACKED> {
                 simd,
                 dy: std::array::from_fn(|j| simd.load(dy.add(j * S::LANES))),
                 piece,
-            });
+            };
+            rows.add(piece.position, panel, |ahead| piece.fetch::<S, N, PACKED>(simd, ahead));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The walk and the groups of entries are those of `sddmm`; but a vector holds 32 positions, so a panel of as many
 //! registers takes twice as many, and one joint reduction serves them all. X is rounded as it is packed, dy in registers.
 
-use crate::blocks::{AHEAD, Column, Panels, copies_pay};
+use crate::blocks::{AHEAD, Column, Panels, copies_pay, is_far};
 use crate::csr::WIDE;
 use crate::sddmm::{Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
@@ -65,7 +65,9 @@ fn run_panel<const N: usize>(simd: Avx512Bf16, share: &mut Share, position: usiz
         let from = number * block;
         let columns = from..x.features().min(from.saturating_add(block));
         let origin = x.padded().as_ptr().wrapping_add(position);
-        let mut piece = Piece { x: origin, stride: x.stride(), packed: std::ptr::null(), position, whole };
+        let far = !copies && is_far(size_of::<f32>() * N * Avx512Bf16::LANES * columns.len());
+        let mut piece =
+            Piece { x: origin, stride: x.stride(), packed: std::ptr::null(), position, whole, far };
         if copies {
             simd.run(Pack::<N> { columns, piece: &mut piece, packed });
         }
@@ -89,6 +91,21 @@ struct Piece {
     position: usize,
     /// Whether the last vector's second half is there.
     whole: bool,
+    /// Whether X is read from beyond the caches near the core.
+    far: bool,
+}
+
+impl Piece {
+    /// Fetches the panels of these columns, if the piece is far.
+    #[inline(always)]
+    fn fetch<const N: usize, const PACKED: bool>(&self, simd: Avx512Bf16, columns: &[impl Column]) {
+        if !PACKED && self.far {
+            for column in columns {
+                let x = self.x.wrapping_add(column.index() * self.stride);
+                (0..2 * N).for_each(|line| simd.f32s().prefetch(x.wrapping_add(line * 16)));
+            }
+        }
+    }
 }
 
 /// `N` vectors of positions from `from` on, rounded.
@@ -140,11 +157,9 @@ impl<const N: usize, const PACKED: bool, C: Column> Bf16Kernel for Sweep<'_, N, 
         // SAFETY: dy has X's stride, and so N vectors from the piece's position in each row; the piece has the block's
         // columns. Gain: whole vectors without checks.
         unsafe {
-            rows.add(piece.position, |dy| Bf16Panel::<N, PACKED> {
-                simd,
-                dy: rounded(simd, dy, piece.whole),
-                piece,
-            });
+            let panel =
+                |dy: *const f32| Bf16Panel::<N, PACKED> { simd, dy: rounded(simd, dy, piece.whole), piece };
+            rows.add(piece.position, panel, |ahead| piece.fetch::<N, PACKED>(simd, ahead));
         }
     }
 }

@@ -180,6 +180,8 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
         for i in 0..self.strip.rows() {
             // SAFETY: the strip has this row.
             let (start, columns) = unsafe { self.strip.run(i) };
+            let ahead = self.strip.ahead(start..start + columns.len());
+            self.piece.fetch::<S, N, PACKED>(simd, ahead);
             let y = self.y.wrapping_add(offset);
             if self.stride > FAR {
                 for j in 0..N {
