@@ -30,4 +30,4 @@ pub use reservoir::Reservoir;
 pub use schedule::{Schedule, Shape};
 pub use seed::Seed;
 pub use selection::Entry;
-pub use weight::{Explore, SparseWeight, Topology, WeightError};
+pub use weight::{Changed, Explore, Global, SparseWeight, Topology, WeightError, random_counts};
