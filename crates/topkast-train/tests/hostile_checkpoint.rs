@@ -3,6 +3,8 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
+#[path = "hostile_checkpoint/global.rs"]
+mod global;
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,8 +32,12 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::with(&SMALL)
+    }
+
+    fn with(overrides: &[&str]) -> Self {
         let place = Workplace::new();
-        let mut trainer = place.trainer(&SMALL);
+        let mut trainer = place.trainer(overrides);
         finish(&mut trainer);
         let path = place.join("state.safetensors");
         trainer.save(&path, 0.0).unwrap();
