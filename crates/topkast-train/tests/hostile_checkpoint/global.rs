@@ -27,7 +27,7 @@ fn layers_chosen_for_together_may_have_any_size_but_not_in_total() {
         setting().refusal_with(drop_last),
         "all sparse layers together: 162 backward entries, 163 expected"
     );
-    // From A to B∖A, and so out of A.
+    // All of A of the first layer is gone.
     let message = setting().refusal_with(|all| {
         let (_, shape, _) = &all["hidden.0.weight.active.columns"];
         let entries = shape[0];

@@ -1,11 +1,8 @@
-//! A weight whose sets change size: structure, values and optimizer state made anew, in one walk over B.
+//! A weight whose sets change size: structure, values and optimizer state made anew.
 
-use std::iter::Peekable;
-use std::slice;
+use topkast_kernels::{Buffer, Csr};
 
-use topkast_kernels::Buffer;
-
-use crate::changes::Changes;
+use crate::changes::{Changes, Leaver};
 use crate::pattern::CsrBuilder;
 use crate::{Entry, Moments, Parameter, Pattern};
 
@@ -18,70 +15,59 @@ enum Source {
     New(f32),
 }
 
-/// A or B∖A in the making, row by row.
-struct Part<'a> {
-    builder: CsrBuilder,
-    sources: Vec<Source>,
-    /// What comes from C.
-    entering: Peekable<slice::Iter<'a, Entry>>,
-}
-
-impl<'a> Part<'a> {
-    fn of(pattern: &Pattern, entering: &'a mut [Entry]) -> Self {
-        entering.sort_unstable_by_key(|entry| entry.index);
-        let builder = CsrBuilder::new(pattern.rows(), pattern.width(), entering.len());
-        Self { builder, sources: Vec::new(), entering: entering.iter().peekable() }
-    }
-
-    fn push(&mut self, index: u64, source: Source) {
-        self.builder.push(index);
-        self.sources.push(source);
-    }
-
-    /// Takes in what comes from C and is before `end`.
-    fn enter_before(&mut self, end: u64) {
-        while let Some(entry) = self.entering.next_if(|entry| entry.index < end) {
-            self.push(entry.index, Source::New(entry.value));
-        }
-    }
-}
-
-/// The pattern that `changes` lead to, and what then has one element for each of its entries: moments follow their entry and are
-/// zero where one enters. Of `changes` only the order is changed.
-pub(super) fn rebuilt(
-    pattern: &Pattern,
-    parameter: &Parameter,
-    changes: &mut Changes,
-) -> (Pattern, Parameter) {
-    let fates = fates(pattern, changes);
-    let mut parts = [&mut changes.into_active, &mut changes.into_explore].map(|from| Part::of(pattern, from));
-    pattern.for_each_by_index(|index, entry| {
-        parts.iter_mut().for_each(|part| part.enter_before(index));
-        if let Some(part) = fates[entry] {
-            parts[part as usize].push(index, Source::Old(entry as u32));
-        }
-    });
-    let mut sources = Vec::with_capacity(parts.iter().map(|part| part.sources.len()).sum());
-    let [active, explore] = parts.map(|mut part| {
-        part.enter_before(u64::MAX);
-        sources.append(&mut part.sources);
-        part.builder.finish().expect("indices ascend, and are of this weight")
-    });
+/// The pattern that `changes` lead to, and what then has one element for each of its entries: moments follow their entry and
+/// are zero where one enters.
+pub(super) fn rebuilt(pattern: &Pattern, parameter: &Parameter, changes: &Changes) -> (Pattern, Parameter) {
+    let mut goes = vec![false; pattern.backward_len()];
+    let leavers = changes.from_active.iter().chain(&changes.from_explore);
+    leavers.for_each(|leaver| goes[leaver.entry as usize] = true);
+    let (of_active, of_explore) = goes.split_at(pattern.active().entries());
+    let comes = |leavers: &mut dyn Iterator<Item = &Leaver>, entered: &[Entry]| {
+        let mut comes: Vec<(u64, Source)> =
+            leavers.map(|leaver| (pattern.index(leaver.cell), Source::Old(leaver.entry))).collect();
+        comes.extend(entered.iter().map(|entry| (entry.index, Source::New(entry.value))));
+        comes.sort_unstable_by_key(|&(index, _)| index);
+        comes
+    };
+    let ((active, mut sources), (explore, more)) = rayon::join(
+        || set(pattern.active(), 0, of_active, comes(&mut changes.promoted(), &changes.into_active)),
+        || {
+            let comes = comes(&mut changes.demoted(), &changes.into_explore);
+            set(pattern.explore(), of_active.len(), of_explore, comes)
+        },
+    );
     let new =
         Pattern::new(active, explore).expect("no entry is in both, nor are there more than before in all");
+    sources.extend(more);
     let by_row = sources.clone();
     new.entries_by_row().zip(by_row).for_each(|(entry, source)| sources[entry] = source);
     (new, gathered(parameter, &sources))
 }
 
-/// Where each entry of B goes: to A (`0`), to B∖A (`1`), or to C.
-fn fates(pattern: &Pattern, changes: &Changes) -> Vec<Option<u8>> {
-    let mut fates = vec![Some(0); pattern.active().entries()];
-    fates.resize(pattern.backward_len(), Some(1));
-    for (leavers, other) in [(&changes.from_active, 1), (&changes.from_explore, 0)] {
-        leavers.iter().for_each(|leaver| fates[leaver.entry as usize] = leaver.stays.then_some(other));
+/// A or B∖A, the first entry of which had the number `first`, without what `goes` and with what `comes`; and where its entries
+/// come from, row by row.
+fn set(old: &Csr, first: usize, goes: &[bool], comes: Vec<(u64, Source)>) -> (Csr, Vec<Source>) {
+    let most = old.entries() + comes.len();
+    let mut builder = CsrBuilder::new(old.rows(), old.width(), most);
+    let mut sources = Vec::with_capacity(most);
+    let mut push = |(index, source)| {
+        builder.push(index);
+        sources.push(source);
+    };
+    let mut comes = comes.into_iter().peekable();
+    for row in 0..old.rows() {
+        for entry in old.row_entries(row) {
+            let index = row as u64 * old.width() as u64 + old.column(entry) as u64;
+            while let Some(new) = comes.next_if(|&(other, _)| other < index) {
+                push(new);
+            }
+            if !goes[entry] {
+                push((index, Source::Old((first + entry) as u32)));
+            }
+        }
     }
-    fates
+    comes.for_each(push);
+    (builder.finish().expect("indices ascend, and are of this weight"), sources)
 }
 
 /// The parameter with one element from each of `sources`.
