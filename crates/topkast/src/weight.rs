@@ -216,9 +216,9 @@ impl SparseWeight {
         }
     }
 
-    /// Chooses A and B again from θ (paper §2.1): the only way they change. |A| and |B| stay; values stay with their
-    /// entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one enters. The
-    /// gradient is of no use until the next backward pass.
+    /// Chooses A and B again from θ (paper §2.1): the only way they change, unless by [`Global`]. |A| and |B| stay; values
+    /// stay with their entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one
+    /// enters. The gradient is of no use until the next backward pass.
     ///
     /// `step` tells random draws of different refreshes apart. A static weight is left as it is and returns `None`.
     pub fn refresh(&mut self, step: u64) -> Option<&Remap> {

@@ -152,6 +152,8 @@ fn layers_chosen_for_together_have_exact_totals() {
     assert_eq!(totals(&["sparsity.explore=none"]), exact(80, 80));
     assert_eq!(totals(&["sparsity.explore=random"]), exact(80, 160));
     assert_eq!(totals(&["sparsity.method=static", "sparsity.init_scale=active"]), exact(80, 80));
+    // All but one of the layers have none.
+    assert_eq!(totals(&["sparsity.method=static", "sparsity.forward=0.998"]), exact(1, 1));
     let none = (None, Counts { active: 0, backward: 0 });
     assert_eq!(totals(&["sparsity.keep_dense=['*']"]), none);
     assert_eq!(totals(&["sparsity.method=dense"]), none);

@@ -48,12 +48,26 @@ fn layers_chosen_for_together_may_have_any_size_but_not_in_total() {
 
 #[test]
 fn a_config_of_a_huge_network_of_layers_chosen_for_together() {
-    for (method, forward) in [("static", "0.9"), ("static", "0.99999999"), ("top-kast", "0.99999999")] {
+    let (tall, wide) = (("hidden = [300000000]", [8, 8]), ("hidden = [6]", [30_000, 30_000]));
+    for ((hidden, input), method, forward) in [
+        (tall, "static", "0.9"),
+        (tall, "top-kast", "0.99999999"),
+        (wide, "static", "0.999"),
+        (wide, "top-kast", "0.999"),
+    ] {
         let setting = setting();
         rewrite_state(&setting.path, |state| {
-            let state = state.replace("hidden = [6]", "hidden = [300000000]");
-            let state = state.replace("method = \\\"top-kast", &format!("method = \\\"{method}"));
-            state.replace("forward = 0.8", &format!("forward = {forward}"))
+            let [height, width] = input;
+            let edits = [
+                ("hidden = [6]", hidden),
+                ("\"input\":[8,8]", &format!("\"input\":[{height},{width}]")),
+                ("method = \\\"top-kast", &format!("method = \\\"{method}")),
+                ("forward = 0.8", &format!("forward = {forward}")),
+            ];
+            edits.into_iter().fold(state.to_owned(), |state, (old, new)| {
+                assert!(state.contains(old), "no {old} in {state}");
+                state.replace(old, new)
+            })
         });
         let (loaded, allocated) = allocated_by(|| load_trained(&setting.path).map(drop));
         let message = loaded.unwrap_err().to_string();
