@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use topkast::{Seed, WeightError};
+use topkast::{Seed, SparseWeight, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
 use crate::{Activation, Applied, LayerPlan, Linear, Mode, ParameterMut};
@@ -171,6 +171,16 @@ impl Mlp {
         self.layers.iter_mut().map(|layer| {
             (layer.weight_name.strip_suffix(".weight").expect("named so by new"), &mut layer.linear)
         })
+    }
+
+    /// The sparse weights, input first.
+    pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
+        let linears = self.layers.iter_mut().map(|layer| &mut layer.linear);
+        let weights = linears.filter_map(|linear| match linear {
+            Linear::Sparse(linear) => Some(&mut linear.weight),
+            Linear::Dense(_) => None,
+        });
+        weights.collect()
     }
 
     /// Number of input features.

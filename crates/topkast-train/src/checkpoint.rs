@@ -14,7 +14,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use topkast::Topology;
+use topkast::{Counts, Topology};
 use topkast_nn::{LayerPlan, Mlp};
 
 use crate::TrainError;
@@ -87,6 +87,21 @@ pub fn save(path: &Path, network: &mut Mlp, state: &State) -> Result<(), TrainEr
         .map_err(TrainError::write(path))
 }
 
+/// Layers chosen for together have |A| and |B| from the file, but not in total.
+fn check_total(network: &mut Mlp, all: Counts) -> Result<(), String> {
+    let weights = network.sparse_weights();
+    let sum = |of: fn(Counts) -> usize| weights.iter().map(|weight| of(weight.counts())).sum::<usize>();
+    for (what, got, want) in [
+        ("active", sum(|counts| counts.active), all.active),
+        ("backward", sum(|counts| counts.backward), all.backward),
+    ] {
+        if got != want {
+            return Err(format!("all sparse layers together: {got} {what} entries, {want} expected"));
+        }
+    }
+    Ok(())
+}
+
 impl Checkpoint {
     /// Reads the checkpoint at `path`.
     ///
@@ -122,7 +137,9 @@ impl Checkpoint {
     pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
         let shape = self.config.shape(inputs, classes);
         let plans = self.config.plans(&shape)?;
-        let mut least = 0u64;
+        // Of layers chosen for together the plans say nothing.
+        let mut least =
+            self.config.global_counts(&shape)?.map_or(0, |all| size_of::<f32>() as u64 * all.backward as u64);
         for ((_, [rows, width]), plan) in shape.layers().into_iter().zip(plans) {
             let (rows, all) = (rows as u64, rows as u64 * width as u64);
             let numbers = match plan {
@@ -148,7 +165,9 @@ impl Checkpoint {
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
     pub fn restore(&self, network: &mut Mlp) -> Result<(), TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
-        tensors::restore(&tensors, network)
+        let all = self.config.global_counts(&self.config.shape(network.inputs(), network.outputs()))?;
+        tensors::restore(&tensors, network, self.config.optimizer.hyper().moments())
+            .and_then(|()| all.map_or(Ok(()), |all| check_total(network, all)))
             .and_then(|()| products::apply(network, &self.state.products))
             .map_err(|problem| TrainError::checkpoint(&self.path, problem))
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use topkast::{Optimizer, Schedule, Seed, clip_scale};
+use topkast::{Changed, Global, Optimizer, Schedule, Seed, SparseWeight, clip_scale};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
 use topkast_nn::{Linear, Mlp, Mode, ParameterMut};
 
@@ -24,6 +24,8 @@ pub struct Trainer {
     isa: Isa,
     seed: Seed,
     network: Mlp,
+    /// Where A and B are chosen for all sparse layers together.
+    global: Option<Global>,
     optimizer: Optimizer,
     schedule: Schedule,
     data: TrainingData,
@@ -82,6 +84,7 @@ impl Trainer {
             }
         }
         let optimizer = prepare(&config, &mut network);
+        let global = config.global(&config.shape(network.inputs(), network.outputs()))?;
         let order = Order::in_sequence(data.train.len());
         let batches = order.batches(config.train.batch) as u64;
         let total_steps = match config.train.steps {
@@ -94,6 +97,7 @@ impl Trainer {
             schedule: config.optimizer.schedule(total_steps),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,
             network,
+            global,
             optimizer,
             data,
             order,
@@ -246,27 +250,12 @@ impl Trainer {
         if !due || !self.config.sparsity.refreshes() {
             return None;
         }
-        let (start, step) = (Instant::now(), self.step);
-        let mut weights = Vec::new();
-        self.network.visit(&mut |_, parameter| {
-            if let ParameterMut::Sparse(weight) = parameter {
-                weights.push(weight);
-            }
-        });
-        // Layers do not know of each other, so each may be refreshed on a thread of its own.
-        let mut report = weights
-            .into_par_iter()
-            .filter_map(|weight| {
-                let active = weight.counts().active as u64;
-                let remap = weight.refresh(step)?;
-                Some(RefreshReport {
-                    newly_active: remap.newly_active() as u64,
-                    active,
-                    entered: remap.entered() as u64,
-                    time: Duration::ZERO,
-                })
-            })
-            .reduce(RefreshReport::default, RefreshReport::and);
+        let start = Instant::now();
+        let mut weights = self.network.sparse_weights();
+        let mut report = match &mut self.global {
+            Some(global) => refresh_together(global, &mut weights, self.step),
+            None => refresh_each(weights, self.step),
+        };
         report.time = start.elapsed();
         Some(report)
     }
@@ -340,6 +329,27 @@ impl Trainer {
     pub fn network(&mut self) -> &mut Mlp {
         &mut self.network
     }
+}
+
+/// Layers do not know of each other, so each may be refreshed on a thread of its own.
+fn refresh_each(weights: Vec<&mut SparseWeight>, step: u64) -> RefreshReport {
+    let refresh = |weight: &mut SparseWeight| {
+        let active = weight.counts().active as u64;
+        let remap = weight.refresh(step)?;
+        Some(RefreshReport {
+            newly_active: remap.newly_active() as u64,
+            active,
+            entered: remap.entered() as u64,
+            time: Duration::ZERO,
+        })
+    };
+    weights.into_par_iter().filter_map(refresh).reduce(RefreshReport::default, RefreshReport::and)
+}
+
+fn refresh_together(global: &mut Global, weights: &mut [&mut SparseWeight], step: u64) -> RefreshReport {
+    let Changed { newly_active, entered } = global.refresh(weights, step);
+    let active = weights.iter().map(|weight| weight.counts().active as u64).sum();
+    RefreshReport { newly_active, active, entered, time: Duration::ZERO }
 }
 
 /// The optimizer of `config`, with room for its state in `network`.

@@ -34,17 +34,19 @@ fn step(trainer: &mut Trainer) -> Allocated {
 }
 
 /// Steps without a refresh allocate nothing once every buffer has its size, which is so after the second step; refreshes
-/// next to nothing, to grow their lists, unless they draw at random; and no step anything near the dense weight.
+/// next to nothing, to grow their lists, unless they draw at random or sizes change; and no step anything near the dense
+/// weight.
 fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
     let mut settings = vec!["sparsity.keep_dense=[]"];
     settings.extend(overrides);
-    let drawn = settings.contains(&"sparsity.explore=random");
+    let anew = ["sparsity.explore=random", "sparsity.distribution=global"];
+    let anew = anew.iter().any(|setting| settings.contains(setting));
     let steps = steps(place, &settings);
     assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
     for (number, allocated) in steps.into_iter().enumerate() {
         let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
         // Drawn at random, a tenth of all entries become dormant in these steps, and the table of these doubles its room.
-        let most = match (number, drawn) {
+        let most = match (number, anew) {
             (_, true) => DENSE / 2,
             (..8, _) => DENSE / 8,
             _ => DENSE / 1024,
@@ -67,6 +69,7 @@ fn steps_allocate_nothing_and_refreshes_little() {
         nothing_allocated(&place, &["optimizer.clip_norm=1", "model.dropout=0.2"]);
         nothing_allocated(&place, &["model.activation=gelu", "sparsity.explore_until=0.5"]);
         nothing_allocated(&place, &["sparsity.method=static"]);
+        nothing_allocated(&place, &["sparsity.distribution=global", "optimizer.kind=adamw"]);
         // The default: the output layer is dense, with few outputs.
         nothing_allocated(&place, &["sparsity.keep_dense=['last']"]);
     });

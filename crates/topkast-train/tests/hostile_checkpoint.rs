@@ -3,6 +3,8 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
+#[path = "hostile_checkpoint/global.rs"]
+mod global;
 
 use std::collections::HashMap;
 use std::fs;
@@ -36,16 +38,18 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
-        Self::with("dense")
+        Self::with(&SMALL)
     }
 
     /// With dormant entries in each sparse layer.
-    fn with(reservoir: &str) -> Self {
-        let place = Workplace::new();
+    fn of(reservoir: &str) -> Self {
         let kind = format!("sparsity.reservoir={reservoir}");
-        let mut settings = SMALL.to_vec();
-        settings.push(&kind);
-        let mut trainer = place.trainer(&settings);
+        Self::with(&[&SMALL[..], &[&kind]].concat())
+    }
+
+    fn with(overrides: &[&str]) -> Self {
+        let place = Workplace::new();
+        let mut trainer = place.trainer(overrides);
         finish(&mut trainer);
         let path = place.join("state.safetensors");
         trainer.save(&path, 0.0).unwrap();
@@ -345,7 +349,7 @@ fn reservoirs_of_another_size() {
 /// Changes the indices of the dormant entries and returns how the file is refused then.
 #[track_caller]
 fn refusal_with_dormant(edit: impl FnOnce(&mut Vec<u64>)) -> String {
-    Setting::with("implicit").refusal_with(|all| {
+    Setting::of("implicit").refusal_with(|all| {
         let (_, shape, data) = all.get_mut("hidden.0.weight.dormant.indices").unwrap();
         let mut numbers: Vec<u64> =
             data.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
@@ -367,7 +371,7 @@ fn dormant_entries_that_cannot_be() {
     let fewer = refusal_with_dormant(|indices| _ = indices.pop());
     assert!(fewer.starts_with("`hidden.0.weight`: values of dormant entries: "), "{fewer}");
     // Every entry dormant: some of them are in B.
-    let in_b = Setting::with("implicit").refusal_with(|all| {
+    let in_b = Setting::of("implicit").refusal_with(|all| {
         let indices: Vec<u8> = (0..384u64).flat_map(u64::to_le_bytes).collect();
         all.insert("hidden.0.weight.dormant.indices".to_owned(), (Dtype::U64, vec![384], indices));
         all.insert("hidden.0.weight.dormant.values".to_owned(), (Dtype::F32, vec![384], vec![0; 4 * 384]));
@@ -378,11 +382,11 @@ fn dormant_entries_that_cannot_be() {
 #[test]
 fn missing_tensors() {
     for reservoir in ["dense", "implicit"] {
-        let setting = Setting::with(reservoir);
+        let setting = Setting::of(reservoir);
         let names: Vec<String> = tensors(&setting.path).into_keys().collect();
         assert_eq!(names.len(), 22);
         for name in names {
-            let message = Setting::with(reservoir).refusal_with(|all| drop(all.remove(&name)));
+            let message = Setting::of(reservoir).refusal_with(|all| drop(all.remove(&name)));
             assert_eq!(message, format!("tensor `{name}` is missing"));
         }
     }

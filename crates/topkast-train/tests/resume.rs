@@ -84,6 +84,51 @@ fn a_wide_layer() {
     resumes_at_every_step(&["model.hidden=[700]", "optimizer.kind=adam", "sparsity.keep_dense=[]"]);
 }
 
+const GLOBAL: [&str; 2] = ["sparsity.distribution=global", "sparsity.keep_dense=[]"];
+
+#[test]
+fn one_selection_over_all_layers() {
+    resumes_at_every_step(&[GLOBAL[0], GLOBAL[1], "sparsity.refresh_every=1"]);
+    resumes_at_every_step(&[GLOBAL[0], "optimizer.kind=adamw", "optimizer.lr=0.01"]);
+    resumes_at_every_step(&[GLOBAL[0], GLOBAL[1], "sparsity.explore=random", "optimizer.kind=adam"]);
+    resumes_at_every_step(&[GLOBAL[0], GLOBAL[1], "sparsity.explore=none", "model.hidden=[700]"]);
+    resumes_at_every_step(&[GLOBAL[0], GLOBAL[1], "sparsity.method=static"]);
+}
+
+/// So few entries in all that some layers have none, and layers empty and fill.
+#[test]
+fn layers_without_entries() {
+    let place = Workplace::new();
+    let drawn = ["sparsity.explore=random", "sparsity.forward=0.995", "sparsity.backward=0.993"];
+    let shape = ["model.hidden=[8, 32, 8]", "sparsity.refresh_every=1", "optimizer.kind=adamw"];
+    let few = [&GLOBAL[..], &drawn, &shape].concat();
+    let mut trainer = place.trainer(&few);
+    let (mut emptied, mut filled) = (0, 0);
+    let mut before: Option<Vec<usize>> = None;
+    for _ in 0..STEPS {
+        advance(&mut trainer, 1);
+        let counts: Vec<_> =
+            trainer.network().sparse_weights().iter().map(|weight| weight.counts()).collect();
+        let sum = |of: fn(&topkast::Counts) -> usize| counts.iter().map(of).sum::<usize>();
+        assert_eq!((sum(|counts| counts.active), sum(|counts| counts.backward)), (5, 7));
+        assert!(counts.iter().any(|counts| counts.active == 0), "{counts:?}");
+        let backward: Vec<usize> = counts.iter().map(|counts| counts.backward).collect();
+        for (&before, &after) in before.iter().flatten().zip(&backward) {
+            emptied += usize::from(before > 0 && after == 0);
+            filled += usize::from(before == 0 && after > 0);
+        }
+        before = Some(backward);
+    }
+    assert!(emptied > 0 && filled > 0, "{emptied} emptied, {filled} filled");
+    resumes_at_every_step(&few);
+    let config = trainer.config().clone();
+    trainer.measure_products();
+    let products = trainer.products().to_vec();
+    assert_eq!(products.len(), 4);
+    let layers = layer_summaries(trainer.network(), &config, &products);
+    assert_eq!(layers.iter().map(|layer| layer.active).sum::<u64>(), 5);
+}
+
 #[test]
 fn a_static_mask() {
     resumes_at_every_step(&["sparsity.method=static"]);

@@ -49,6 +49,14 @@ fn top_kast_with_bf16_weight_gradients() {
 }
 
 #[test]
+fn one_selection_over_all_layers() {
+    let global = ["sparsity.distribution=global", "sparsity.keep_dense=[]"];
+    threads_do_not_matter(&global);
+    threads_do_not_matter(&[global[0], global[1], "sparsity.explore=random", "optimizer.kind=adamw"]);
+    threads_do_not_matter(&[global[0], global[1], "sparsity.method=static"]);
+}
+
+#[test]
 fn a_static_mask() {
     threads_do_not_matter(&["sparsity.method=static"]);
 }

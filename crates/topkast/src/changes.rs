@@ -14,7 +14,8 @@ pub(crate) struct Leaver {
     pub(crate) stays: bool,
 }
 
-/// Which entries go from where to where. As many go into A as out of it, and into B∖A as out of it.
+/// Which entries go from where to where. Where a weight's sizes stay, as many go into A as out of it, and into B∖A as out
+/// of it.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) from_active: Vec<Leaver>,
@@ -35,7 +36,18 @@ impl Changes {
     }
 
     pub(crate) fn are_none(&self) -> bool {
-        self.from_active.is_empty() && self.from_explore.is_empty()
+        self.from_active.is_empty() && self.from_explore.is_empty() && self.entered().next().is_none()
+    }
+
+    /// Whether as many entries come into A, and into B∖A, as go.
+    pub(crate) fn keep_sizes(&self) -> bool {
+        self.newly_active() == self.from_active.len()
+            && self.demoted().count() + self.into_explore.len() == self.from_explore.len()
+    }
+
+    /// How many entries come into A.
+    pub(crate) fn newly_active(&self) -> usize {
+        self.promoted().count() + self.into_active.len()
     }
 
     /// From A to B∖A.

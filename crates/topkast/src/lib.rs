@@ -2,8 +2,8 @@
 //!
 //! A [`SparseWeight`] computes with its *active set* A, receives gradients on its *backward set* B ⊇ A, and keeps the
 //! rest, C, in a [`Reservoir`]. [`SparseWeight::refresh`] is the one path by which A and B change: it leads to the
-//! next [`Pattern`] and a [`Remap`] through which everything of length |B| goes. This crate knows nothing of
-//! networks, files or the command line.
+//! next [`Pattern`] and a [`Remap`] through which everything of length |B| goes. [`Global`] takes its place where several
+//! weights are chosen for together. This crate knows nothing of networks, files or the command line.
 
 mod changes;
 mod clip;
@@ -33,4 +33,4 @@ pub use reservoir::{Reservoir, ReservoirKind};
 pub use schedule::{Schedule, Shape};
 pub use seed::Seed;
 pub use selection::Entry;
-pub use weight::{Explore, SparseWeight, Topology, WeightError};
+pub use weight::{Changed, Explore, Global, SparseWeight, Topology, WeightError, random_counts};

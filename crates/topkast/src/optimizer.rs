@@ -18,6 +18,16 @@ pub enum Hyper {
     AdamW { beta1: f64, beta2: f64, epsilon: f32 },
 }
 
+impl Hyper {
+    /// Whether the rule keeps a first moment of each entry, and whether a second.
+    pub fn moments(self) -> [bool; 2] {
+        match self {
+            Self::Sgd { momentum, .. } => [momentum != 0.0, false],
+            Self::Adam { .. } | Self::AdamW { .. } => [true; 2],
+        }
+    }
+}
+
 /// The exploration penalty's form (paper §2.3; printed with |θ|, called L2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PenaltyKind {
@@ -57,13 +67,8 @@ impl Optimizer {
     /// Gives `parameter` the moments this optimizer needs, zero where it had none.
     pub fn prepare(&self, parameter: &mut Parameter) {
         let len = parameter.values.len();
-        let adam = matches!(self.hyper, Hyper::Adam { .. } | Hyper::AdamW { .. });
         let Moments { first, second, age } = &mut parameter.moments;
-        let first_len = match self.hyper {
-            Hyper::Sgd { momentum: 0.0, .. } => 0,
-            _ => len,
-        };
-        let second_len = if adam { len } else { 0 };
+        let [first_len, second_len] = self.hyper.moments().map(|kept| if kept { len } else { 0 });
         if first.len() != first_len {
             first.reset(first_len);
         }

@@ -53,6 +53,14 @@ impl Cut {
         Self { magnitude, before: u64::MAX }
     }
 
+    /// The same where indices count from `start`: those before are none of it.
+    pub(crate) fn counted_from(self, start: u64) -> Self {
+        match self.before {
+            u64::MAX => self,
+            before => Self { before: before.saturating_sub(start), ..self },
+        }
+    }
+
     /// The one that takes `k` of `magnitudes`, which lose their order. Where only some of those tied for the last place
     /// are taken, `tied` has to list the indices of all of them.
     ///

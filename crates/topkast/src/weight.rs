@@ -14,9 +14,12 @@ use crate::{
 };
 
 mod choice;
+mod global;
+mod rebuild;
 mod refresh;
 mod window;
 use choice::Choice;
+pub use global::{Changed, Global, random_counts};
 use refresh::{Refresher, State};
 
 /// How B∖A is chosen.
@@ -45,6 +48,8 @@ pub struct SparseWeight {
     parameter: Parameter,
     topology: Topology,
     counts: Counts,
+    /// The forward density of all weights chosen for together, where this is one of them: then |A| and |B| may change.
+    together: Option<f64>,
     reservoir: Option<Box<dyn Reservoir>>,
     seed: Seed,
     /// On the heap, for it is large beside what else a layer holds.
@@ -153,12 +158,13 @@ impl SparseWeight {
     ) -> Result<Self, WeightError> {
         let pattern = Arc::new(choice.pattern(rows, width)?);
         let parameter = Parameter::new(choice.values(&pattern));
-        let counts = Counts { active: pattern.active().entries(), backward: pattern.backward_len() };
-        Ok(Self { pattern, parameter, topology, counts, reservoir, seed, refresher: Box::default() })
+        let (counts, together, refresher) = (counts_of(&pattern), None, Box::default());
+        Ok(Self { pattern, parameter, topology, counts, together, reservoir, seed, refresher })
     }
 
     /// Becomes what a checkpoint holds: sets, values, optimizer state and reservoir of a weight made with the same
-    /// arguments.
+    /// arguments. One chosen for together with others ([`Global`]) takes sets of any size: that they are right in total is for
+    /// the caller to check.
     ///
     /// # Errors
     /// If the parts do not fit this weight or each other; the weight is then unchanged.
@@ -169,7 +175,11 @@ impl SparseWeight {
         reservoir: Option<SavedReservoir>,
     ) -> Result<(), WeightError> {
         let (rows, width) = (self.pattern.rows(), self.pattern.width());
-        let Counts { active, backward } = self.counts;
+        let counts = match self.together {
+            Some(_) => counts_of(&pattern),
+            None => self.counts,
+        };
+        let Counts { active, backward } = counts;
         let Moments { first, second, age } = &parameter.moments;
         for (what, got, want) in [
             ("rows", pattern.rows(), rows),
@@ -196,6 +206,7 @@ impl SparseWeight {
             _ => return Err(WeightError::OtherReservoir),
         };
         self.pattern = Arc::new(pattern);
+        self.counts = counts;
         self.parameter = parameter;
         self.reservoir = reservoir;
         *self.refresher = Refresher::default();
@@ -237,9 +248,9 @@ impl SparseWeight {
         self.reservoir.as_deref()
     }
 
-    /// D, the forward density.
+    /// D, the forward density; that of all weights together where they are chosen for together.
     pub fn density(&self) -> f64 {
-        self.counts.active as f64 / self.pattern.total() as f64
+        self.together.unwrap_or_else(|| self.counts.active as f64 / self.pattern.total() as f64)
     }
 
     /// Bytes of values, gradient, optimizer state and indices, without the reservoir.
@@ -251,6 +262,8 @@ impl SparseWeight {
     /// B∖A as it is.
     pub fn update(&mut self, optimizer: &Optimizer, isa: Isa, lr: f32, gradient_scale: f32, explore: bool) {
         let Counts { active, backward } = self.counts;
+        // A weight that had no entries had no state either.
+        optimizer.prepare(&mut self.parameter);
         let penalty = optimizer.penalty();
         optimizer.update(isa, lr, gradient_scale, &mut self.parameter, 0..active, penalty);
         if explore && backward > active {
@@ -259,9 +272,9 @@ impl SparseWeight {
         }
     }
 
-    /// Chooses A and B again from θ (paper §2.1): the only way they change. |A| and |B| stay; values stay with their
-    /// entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one enters. The
-    /// gradient is of no use until the next backward pass.
+    /// Chooses A and B again from θ (paper §2.1): the only way they change, unless by [`Global`]. |A| and |B| stay; values
+    /// stay with their entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one
+    /// enters. The gradient is of no use until the next backward pass.
     ///
     /// `step` tells random draws of different refreshes apart. A static weight is left as it is and returns `None`.
     pub fn refresh(&mut self, step: u64) -> Option<&Remap> {
@@ -272,6 +285,20 @@ impl SparseWeight {
         let mut state = State { pattern, values: &parameter.values, reservoir: reservoir.as_mut() };
         refresher.choose(&mut state, explore, self.seed.numbered(step));
         Some(refresher.apply(pattern, parameter, reservoir.as_mut()))
+    }
+
+    /// Makes the changes that the refresher lists, whatever sizes they lead to.
+    fn make_changes(&mut self) -> Changed {
+        let Self { pattern, parameter, reservoir, refresher, .. } = self;
+        let (changes, reservoir) =
+            (&refresher.changes, reservoir.as_mut().expect("changes need a reservoir"));
+        let changed = Changed {
+            newly_active: changes.newly_active() as u64,
+            entered: changes.entered().count() as u64,
+        };
+        refresher.apply_any(pattern, parameter, reservoir.as_mut());
+        self.counts = counts_of(&self.pattern);
+        changed
     }
 }
 
@@ -284,6 +311,10 @@ impl std::fmt::Debug for SparseWeight {
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
+}
+
+fn counts_of(pattern: &Pattern) -> Counts {
+    Counts { active: pattern.active().entries(), backward: pattern.backward_len() }
 }
 
 fn checked_total(rows: usize, width: usize, counts: Counts) -> Result<u64, WeightError> {

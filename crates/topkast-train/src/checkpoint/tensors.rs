@@ -164,11 +164,17 @@ fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
 struct Source<'a> {
     tensors: &'a SafeTensors<'a>,
     used: HashSet<String>,
+    /// Which moments the optimizer keeps.
+    moments: [bool; 2],
 }
 
-/// Gives every parameter of `network` its tensors.
-pub(super) fn restore(tensors: &SafeTensors<'_>, network: &mut Mlp) -> Result<(), String> {
-    let mut source = Source { tensors, used: HashSet::new() };
+/// Gives every parameter of `network` its tensors, among them those of the `moments` that the optimizer keeps.
+pub(super) fn restore(
+    tensors: &SafeTensors<'_>,
+    network: &mut Mlp,
+    moments: [bool; 2],
+) -> Result<(), String> {
+    let mut source = Source { tensors, used: HashSet::new(), moments };
     let mut result = Ok(());
     network.visit(&mut |name, parameter| {
         if result.is_ok() {
@@ -207,13 +213,14 @@ impl Source<'_> {
         }
     }
 
-    /// A parameter with the moments that `like` has, as the optimizer goes on with just these.
-    fn parameter(&mut self, name: &str, like: &Parameter) -> Result<Parameter, String> {
+    /// A parameter with the optimizer's moments, of which one without values has none.
+    fn parameter(&mut self, name: &str) -> Result<Parameter, String> {
         let mut parameter = Parameter::new(Buffer::from(&self.numbers(name, "values")?[..]));
-        if !like.moments.first.is_empty() {
+        let [first, second] = self.moments.map(|kept| kept && !parameter.values.is_empty());
+        if first {
             parameter.moments.first = Buffer::from(&self.numbers(name, "first")?[..]);
         }
-        if !like.moments.second.is_empty() {
+        if second {
             parameter.moments.second = Buffer::from(&self.numbers(name, "second")?[..]);
             parameter.moments.age = self.required(name, "age")?;
         }
@@ -221,7 +228,7 @@ impl Source<'_> {
     }
 
     fn dense_parameter(&mut self, name: &str, parameter: &mut Parameter) -> Result<(), String> {
-        let restored = self.parameter(name, parameter)?;
+        let restored = self.parameter(name)?;
         let lengths = |Parameter { values, moments: Moments { first, second, age }, .. }: &Parameter| {
             [("values", values.len()), ("first", first.len()), ("second", second.len()), ("age", age.len())]
         };
@@ -241,7 +248,7 @@ impl Source<'_> {
         let active = self.csr(name, "active", width)?;
         let explore = self.csr(name, "explore", width)?;
         let pattern = Pattern::new(active, explore).map_err(|error| format!("`{name}`: {error}"))?;
-        let mut parameter = self.parameter(name, weight.parameter())?;
+        let mut parameter = self.parameter(name)?;
         let Parameter { values, moments: Moments { first, second, age }, .. } = &mut parameter;
         for numbers in [values, first, second] {
             order(numbers, &pattern);

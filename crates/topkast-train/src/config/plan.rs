@@ -1,6 +1,6 @@
 //! From the configuration to a network: which layer gets what.
 
-use topkast::{Seed, Topology, name_matches};
+use topkast::{Counts, Seed, Topology, name_matches};
 use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape};
 
 use super::{ActivationKind, Config, ConfigError, Method};
@@ -16,7 +16,7 @@ impl Config {
         MlpShape { inputs, hidden: self.model.hidden.clone(), outputs: classes, activation, dropout }
     }
 
-    /// How each layer of `shape` is made.
+    /// How each layer of `shape` is made. Layers that are chosen for together have no entries yet.
     ///
     /// # Errors
     /// If a layer's sparsity leaves it no entries, or a pattern matches no layer.
@@ -51,6 +51,10 @@ impl Config {
         if config.keep_dense.iter().any(|pattern| matches(pattern)) {
             return Ok(LayerPlan::Dense { init });
         }
+        if config.is_global() {
+            let counts = Counts { active: 0, backward: 0 };
+            return Ok(LayerPlan::Sparse { counts, topology, init, reservoir: config.reservoir() });
+        }
         let own = config.layers.iter().find(|layer| matches(&layer.pattern));
         let (forward, backward) =
             own.map_or((config.forward, config.backward), |layer| (layer.forward, layer.backward));
@@ -67,9 +71,13 @@ impl Config {
     /// If the sparsity does not fit a layer.
     pub fn network(&self, inputs: usize, classes: usize) -> Result<Mlp, ConfigError> {
         let shape = self.shape(inputs, classes);
-        let plans = self.plans(&shape)?;
-        Mlp::new(&shape, &plans, Seed::new(self.seed).named("network"))
-            .map_err(|error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error))
+        let plans = self.settled(&shape, self.plans(&shape)?)?;
+        let misfit = |error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error);
+        let mut network = Mlp::new(&shape, &plans, Seed::new(self.seed).named("network")).map_err(misfit)?;
+        if let Some(mut global) = self.global(&shape)? {
+            global.start(&mut network.sparse_weights()).map_err(misfit)?;
+        }
+        Ok(network)
     }
 }
 

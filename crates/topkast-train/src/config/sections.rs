@@ -65,7 +65,7 @@ pub struct SparsityConfig {
     pub init_scale: ScaleKind,
     /// Layers kept dense: `first`, `last`, or a layer name in which `*` stands for anything.
     pub keep_dense: Vec<String>,
-    /// Sparsities of single layers; the first whose pattern matches counts.
+    /// Sparsities of single layers; the first whose pattern matches counts. None with a global distribution.
     pub layers: Vec<LayerSparsity>,
 }
 
@@ -235,6 +235,7 @@ impl SparsityConfig {
         for layer in &self.layers {
             self.sparsity(layer.forward, layer.backward, &format!("sparsity.layers `{}`", layer.pattern))?;
         }
+        self.check_global()?;
         if self.refresh_every == 0 {
             return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
         }

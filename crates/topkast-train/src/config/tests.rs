@@ -1,3 +1,5 @@
+use topkast::Counts;
+
 use super::*;
 
 fn load(overrides: &[&str]) -> Result<Config, String> {
@@ -125,4 +127,55 @@ fn a_layer_without_entries_and_a_pattern_without_layer_are_refused() {
     assert!(message.contains("hidden.0") && message.contains("no active entry"), "{message}");
     let message = plans(&["sparsity.keep_dense=[\"conv*\"]"]);
     assert!(message.contains("conv*") && message.contains("hidden.0"), "{message}");
+}
+
+#[test]
+fn layers_chosen_for_together_have_exact_totals() {
+    let totals = |overrides: &[&str]| {
+        let mut all = vec!["model.hidden=[20, 10]", "sparsity.distribution=global"];
+        all.extend(overrides);
+        let config = load(&all).unwrap();
+        let counts = config.global_counts(&config.shape(30, 10)).unwrap();
+        let mut made = Counts { active: 0, backward: 0 };
+        for weight in config.network(30, 10).unwrap().sparse_weights() {
+            made.active += weight.counts().active;
+            made.backward += weight.counts().backward;
+        }
+        (counts, made)
+    };
+    let exact = |active, backward| {
+        let counts = Counts { active, backward };
+        (Some(counts), counts)
+    };
+    assert_eq!(totals(&["sparsity.forward=0.99"]), exact(8, 160));
+    assert_eq!(totals(&["sparsity.keep_dense=[]"]), exact(90, 180));
+    assert_eq!(totals(&["sparsity.explore=none"]), exact(80, 80));
+    assert_eq!(totals(&["sparsity.explore=random"]), exact(80, 160));
+    assert_eq!(totals(&["sparsity.method=static", "sparsity.init_scale=active"]), exact(80, 80));
+    // All but one of the layers have none.
+    assert_eq!(totals(&["sparsity.method=static", "sparsity.forward=0.998"]), exact(1, 1));
+    let none = (None, Counts { active: 0, backward: 0 });
+    assert_eq!(totals(&["sparsity.keep_dense=['*']"]), none);
+    assert_eq!(totals(&["sparsity.method=dense"]), none);
+}
+
+#[test]
+fn what_one_selection_over_all_layers_cannot_have_is_refused() {
+    let global = "sparsity.distribution=global";
+    let own = "sparsity.layers=[{pattern=\"hidden.1\", forward=0.5, backward=0.25}]";
+    refused(&[global, own], &["sparsity.layers = `hidden.1`", "distribution", "uniform"]);
+    refused(&[global, own, "sparsity.method=static"], &["sparsity.layers"]);
+    load(&[global, own, "sparsity.method=dense"]).unwrap();
+    refused(&[global, "sparsity.init_scale=active"], &["sparsity.init_scale = active", "full or auto"]);
+    load(&[global, "sparsity.init_scale=active", "sparsity.method=dense"]).unwrap();
+    refused(&["sparsity.distribution=erk"], &["distribution=erk", "uniform", "global"]);
+    let together = |overrides: &[&str]| {
+        let config = load(overrides).unwrap();
+        config.network(10, 10).map(drop).unwrap_err().to_string()
+    };
+    let message = together(&[global, "model.hidden=[3]", "sparsity.forward=0.99"]);
+    assert!(
+        message.contains("all sparse layers together") && message.contains("no active entry"),
+        "{message}"
+    );
 }

@@ -12,6 +12,8 @@ pub(crate) struct Layer {
     pub(crate) bias_memory: Vec<Memory>,
     /// |A| and |B| where they are chosen by magnitude, `None` where the sets stay as they are.
     sizes: Option<[usize; 2]>,
+    /// The forward density of all layers where they are chosen for together.
+    pub(crate) together: Option<f64>,
 }
 
 impl Layer {
@@ -27,18 +29,24 @@ impl Layer {
             bias: seen.bias.clone(),
             bias_memory: vec![Memory::default(); seen.bias.len()],
             sizes,
+            together: None,
         }
     }
 
     /// Chooses A, the largest of θ, and B∖A: what follows, or, where given, what was `drawn`.
     pub(crate) fn choose(&mut self, drawn: Option<&[usize]>) {
         let Some([active, backward]) = self.sizes else { return };
-        let total = self.theta.len();
-        let mut order: Vec<usize> = (0..total).collect();
+        let mut order: Vec<usize> = (0..self.theta.len()).collect();
         order.sort_by(|&a, &b| self.theta[b].abs().total_cmp(&self.theta[a].abs()).then(a.cmp(&b)));
-        self.active = mask(total, &order[..active]);
         let explore = drawn.unwrap_or(&order[active..backward]);
         assert_eq!(explore.len(), backward - active, "|B\\A|");
+        self.take(&order[..active], explore);
+    }
+
+    /// Takes these as A and B∖A.
+    pub(crate) fn take(&mut self, active: &[usize], explore: &[usize]) {
+        let total = self.theta.len();
+        self.active = mask(total, active);
         assert!(explore.iter().all(|&entry| !self.active[entry]), "A and B\\A overlap");
         self.backward = mask(total, explore);
         assert_eq!(count(&self.backward), explore.len(), "B\\A names an entry twice");
@@ -50,9 +58,9 @@ impl Layer {
         }
     }
 
-    /// D, the forward density.
+    /// D, the forward density, of all layers where they are chosen for together.
     pub(crate) fn density(&self) -> f64 {
-        count(&self.active) as f64 / self.theta.len() as f64
+        self.together.unwrap_or(count(&self.active) as f64 / self.theta.len() as f64)
     }
 
     /// α: what the network computes with.

@@ -34,6 +34,10 @@ const BASE: [&str; 7] = [
     "sparsity.reservoir=dense",
 ];
 
+/// One selection over all layers; the first sets would depend on a scale that follows from them.
+const GLOBAL: [&str; 3] =
+    ["sparsity.distribution=global", "sparsity.init_scale=full", "sparsity.keep_dense=[]"];
+
 /// λ is large for the run's length, so that B∖A is pulled below C and entries change places.
 const SGD: [&str; 3] = ["optimizer.kind=sgd", "optimizer.lr=0.02", "optimizer.penalty=4e-3"];
 const ADAM: [&str; 3] = ["optimizer.kind=adam", "optimizer.lr=2e-3", "optimizer.penalty=1e-3"];
@@ -166,5 +170,16 @@ cases! {
     dense_products: SGD, ["sparsity.products=auto", "sparsity.keep_dense=[]", "sparsity.refresh_every=7"];
     dense_products_gelu: ADAMW,
         ["sparsity.products=auto", "model.activation=gelu", "sparsity.explore_until=0.5", "sparsity.refresh_every=1"];
+    global_sgd_90_80_every_7: SGD, [GLOBAL[0], GLOBAL[1], GLOBAL[2], "sparsity.refresh_every=7"];
+    global_sgd_every_step_last_layer_dense: SGD, [GLOBAL[0], GLOBAL[1], "sparsity.refresh_every=1"];
+    global_adamw_50_25_every_7: ADAMW, [GLOBAL[0], GLOBAL[1], GLOBAL[2], "sparsity.forward=0.5",
+        "sparsity.backward=0.25", "sparsity.refresh_every=7"];
+    global_random_exploration: ADAMW,
+        [GLOBAL[0], GLOBAL[1], GLOBAL[2], "sparsity.explore=random", "sparsity.refresh_every=7"];
+    global_no_exploration: SGD,
+        [GLOBAL[0], GLOBAL[1], GLOBAL[2], "sparsity.explore=none", "sparsity.refresh_every=7"];
+    global_dense_products: SGD,
+        [GLOBAL[0], GLOBAL[1], GLOBAL[2], "sparsity.products=auto", "sparsity.refresh_every=7"];
+    global_static_mask: SGD, [GLOBAL[0], GLOBAL[2], "sparsity.method=static"];
     dense_products_static: SGD, ["sparsity.products=auto", "sparsity.method=static"];
 }

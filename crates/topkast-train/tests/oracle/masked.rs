@@ -1,7 +1,7 @@
 //! Top-KAST as the paper states it, on dense weights with masks.
 
 use topkast_train::Config;
-use topkast_train::config::{ExploreKind, Method};
+use topkast_train::config::{Distribution, ExploreKind, Method};
 
 use crate::layer::Layer;
 use crate::pass::{Affine, Gradient, pass};
@@ -11,6 +11,8 @@ use crate::seen::Seen;
 pub(crate) struct Masked {
     pub(crate) layers: Vec<Layer>,
     config: Config,
+    /// The first so many layers are sparse, and chosen for together.
+    together: Option<usize>,
 }
 
 impl Masked {
@@ -20,9 +22,14 @@ impl Masked {
         let sparse = (0..seen.len()).map(|number| number < seen.len() - dense);
         assert!(seen.iter().map(|seen| seen.sparse).eq(sparse), "only the last layer is kept dense");
         let chooses = config.sparsity.method == Method::TopKast;
-        let layer =
-            |seen: &Seen| Layer::new(seen, (chooses && seen.sparse).then(|| sizes(config, seen.theta.len())));
-        let mut network = Self { layers: seen.iter().map(layer).collect(), config: config.clone() };
+        let global = config.sparsity.distribution == Distribution::Global;
+        let layer = |seen: &Seen| {
+            let alone = chooses && !global && seen.sparse;
+            Layer::new(seen, alone.then(|| sizes(config, seen.theta.len())))
+        };
+        let layers = seen.iter().map(layer).collect();
+        let together = (chooses && global).then_some(seen.len() - dense);
+        let mut network = Self { layers, config: config.clone(), together };
         network.choose(seen);
         network
     }
@@ -31,9 +38,39 @@ impl Masked {
     fn choose(&mut self, seen: &[Seen]) {
         // A random B∖A cannot be foretold: it is the product's, and checked.
         let random = self.config.sparsity.explore == ExploreKind::Random;
+        if let Some(count) = self.together {
+            return self.choose_together(count, random.then_some(seen));
+        }
         for (layer, seen) in self.layers.iter_mut().zip(seen) {
             layer.choose(random.then_some(&seen.explore));
         }
+    }
+
+    /// Chooses A, the largest of θ of the first `count` layers, and B∖A: what follows, or what was `drawn`.
+    fn choose_together(&mut self, count: usize, drawn: Option<&[Seen]>) {
+        let layers = &mut self.layers[..count];
+        let mut order: Vec<(usize, usize)> = Vec::new();
+        for (number, layer) in layers.iter().enumerate() {
+            order.extend((0..layer.theta.len()).map(|entry| (number, entry)));
+        }
+        let [active, backward] = sizes(&self.config, order.len());
+        let density = active as f64 / order.len() as f64;
+        let magnitude = |&(layer, entry): &(usize, usize)| layers[layer].theta[entry].abs();
+        order.sort_by(|a, b| magnitude(b).total_cmp(&magnitude(a)).then(a.cmp(b)));
+        let of = |places: &[(usize, usize)], number| -> Vec<usize> {
+            places.iter().filter(|place| place.0 == number).map(|place| place.1).collect()
+        };
+        let mut explored = 0;
+        for (number, layer) in layers.iter_mut().enumerate() {
+            let explore = match drawn {
+                Some(seen) => seen[number].explore.clone(),
+                None => of(&order[active..backward], number),
+            };
+            explored += explore.len();
+            layer.together = Some(density);
+            layer.take(&of(&order[..active], number), &explore);
+        }
+        assert_eq!(explored, backward - active, "|B\\A|");
     }
 
     /// One step; gives the loss before it. `seen` is the product after the same step.
@@ -41,7 +78,7 @@ impl Masked {
         if step > 0 && step.is_multiple_of(self.config.sparsity.refresh_every) {
             self.choose(seen);
         }
-        let Self { layers, config } = self;
+        let Self { layers, config, .. } = self;
         let affine = |layer: &Layer| Affine { weight: layer.alpha(), bias: layer.bias.clone() };
         let computes: Vec<Affine> = layers.iter().map(affine).collect();
         let smoothing = config.train.label_smoothing;

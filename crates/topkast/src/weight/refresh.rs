@@ -7,6 +7,7 @@
 //! ```
 
 use super::choice::outside;
+use super::rebuild::rebuilt;
 use super::window::{Candidate, Guess, Window, collect};
 use super::*;
 use crate::changes::{Changes, Leaver};
@@ -20,7 +21,7 @@ pub(super) struct Refresher {
     candidates: Vec<Candidate>,
     magnitudes: Vec<u32>,
     indices: Vec<u64>,
-    changes: Changes,
+    pub(super) changes: Changes,
     left: Vec<Entry>,
     entered: Vec<u64>,
     of_pattern: pattern::Spare,
@@ -37,9 +38,16 @@ pub(super) struct State<'a> {
 
 /// Which entries are in B, and which in A.
 #[derive(Clone, Copy)]
-struct Cuts {
-    backward: Cut,
-    active: Cut,
+pub(super) struct Cuts {
+    pub(super) backward: Cut,
+    pub(super) active: Cut,
+}
+
+impl Cuts {
+    /// See [`Cut::counted_from`].
+    pub(super) fn counted_from(self, start: u64) -> Self {
+        Self { backward: self.backward.counted_from(start), active: self.active.counted_from(start) }
+    }
 }
 
 impl State<'_> {
@@ -165,6 +173,14 @@ impl Refresher {
         found.then_some((cut, enough))
     }
 
+    /// Lists what changes by cuts found elsewhere, where C is within them only with its first `most`.
+    pub(super) fn list_by(&mut self, state: &mut State<'_>, cuts: Cuts, most: usize) {
+        // At the magnitude of a cut the index decides.
+        let floor = (cuts.backward.magnitude + 1).min(NO_MAGNITUDE);
+        self.collect(state, floor, Window::at(cuts.active.magnitude));
+        self.list(state, cuts, most);
+    }
+
     /// Lists what changes, by magnitude.
     fn list(&mut self, state: &mut State<'_>, cuts: Cuts, most: usize) {
         let Self { candidates, changes, .. } = self;
@@ -200,6 +216,14 @@ impl Refresher {
 
     /// Lists what changes where B∖A is drawn at random: nearly all of it.
     fn list_random(&mut self, state: &mut State<'_>, cut: Cut, enough: usize, seed: Seed) {
+        let taken = self.list_active(state, cut, enough);
+        let pattern = state.pattern;
+        let drawn = outside(&taken, pattern.total(), pattern.explore().entries(), seed.named("explore"));
+        self.list_drawn(state, cut, drawn.into_iter());
+    }
+
+    /// Lists what comes into A from C, of which the first `enough` may, and returns the indices of A then, ascending.
+    pub(super) fn list_active(&mut self, state: &mut State<'_>, cut: Cut, enough: usize) -> Vec<u64> {
         let Self { changes, .. } = self;
         let State { pattern, values, reservoir } = state;
         let takes = |index: u64, value| cut.takes(magnitude(value), || index);
@@ -212,14 +236,21 @@ impl Refresher {
             }
         });
         taken.sort();
-        let drawn = outside(&taken, pattern.total(), pattern.explore().entries(), seed.named("explore"));
-        let mut drawn = drawn.into_iter().peekable();
+        taken
+    }
+
+    /// Lists what else changes, where B∖A becomes what was `drawn` outside A, ascending.
+    pub(super) fn list_drawn(&mut self, state: &mut State<'_>, cut: Cut, drawn: impl Iterator<Item = u64>) {
+        let Self { changes, .. } = self;
+        let State { pattern, values, reservoir } = state;
+        let mut drawn = drawn.peekable();
         let from_reservoir = |index| Entry { index, value: reservoir.value(index) };
         pattern.for_each_by_index(|index, entry| {
             while let Some(other) = drawn.next_if(|&other| other < index) {
                 changes.into_explore.push(from_reservoir(other));
             }
-            let (drawn, active) = (drawn.next_if_eq(&index).is_some(), takes(index, values[entry]));
+            let drawn = drawn.next_if_eq(&index).is_some();
+            let active = cut.takes(magnitude(values[entry]), || index);
             let leaver = Leaver { entry: entry as u32, cell: pattern.cell(index), stays: active || drawn };
             if entry < pattern.active().entries() && !active {
                 changes.from_active.push(leaver);
@@ -230,7 +261,7 @@ impl Refresher {
         changes.into_explore.extend(drawn.map(from_reservoir));
     }
 
-    /// Makes the changes chosen.
+    /// Makes the changes listed, where they leave sizes as they are.
     pub(super) fn apply(
         &mut self,
         pattern: &mut Arc<Pattern>,
@@ -242,16 +273,7 @@ impl Refresher {
         if changes.are_none() {
             return remap;
         }
-        let values = &parameter.values;
-        left.clear();
-        left.extend(
-            changes.left().map(|leaver| Entry {
-                index: pattern.index(leaver.cell),
-                value: values[leaver.entry as usize],
-            }),
-        );
-        entered.clear();
-        entered.extend(changes.entered().map(|entry| entry.index));
+        list_exchanged(changes, pattern, &parameter.values, left, entered);
         let exchange = || {
             // Copied first where someone else still looks at it.
             let pattern = Arc::make_mut(pattern);
@@ -264,10 +286,48 @@ impl Refresher {
         rayon::join(exchange, || reservoir.exchange(left, entered));
         remap
     }
+
+    /// The same, whatever sizes they lead to: what does not fit in place is made anew.
+    pub(super) fn apply_any(
+        &mut self,
+        pattern: &mut Arc<Pattern>,
+        parameter: &mut Parameter,
+        reservoir: &mut dyn Reservoir,
+    ) {
+        if self.changes.keep_sizes() {
+            self.apply(pattern, parameter, reservoir);
+            return;
+        }
+        let Self { changes, left, entered, .. } = self;
+        list_exchanged(changes, pattern, &parameter.values, left, entered);
+        let rebuild = || {
+            let (new, of_new) = rebuilt(pattern, parameter, changes);
+            (*pattern, *parameter) = (Arc::new(new), of_new);
+        };
+        rayon::join(rebuild, || reservoir.exchange(left, entered));
+    }
+}
+
+/// Lists what C gets, and what it gives.
+fn list_exchanged(
+    changes: &Changes,
+    pattern: &Pattern,
+    values: &[f32],
+    left: &mut Vec<Entry>,
+    entered: &mut Vec<u64>,
+) {
+    left.clear();
+    left.extend(
+        changes
+            .left()
+            .map(|leaver| Entry { index: pattern.index(leaver.cell), value: values[leaver.entry as usize] }),
+    );
+    entered.clear();
+    entered.extend(changes.entered().map(|entry| entry.index));
 }
 
 /// The first `count` of what [`Reservoir::head`] gives, which may be more or, where C has fewer, fewer.
-fn first(head: &[Entry], count: usize) -> &[Entry] {
+pub(super) fn first(head: &[Entry], count: usize) -> &[Entry] {
     &head[..count.min(head.len())]
 }
 
