@@ -30,6 +30,8 @@ pub struct RefreshReport {
     pub active: u64,
     /// How many entries came into B.
     pub entered: u64,
+    /// How many entries of C have been in B at some time: what a reservoir that stores no others has grown to.
+    pub dormant: u64,
     /// How long it took.
     pub time: Duration,
 }
@@ -41,6 +43,7 @@ impl RefreshReport {
             newly_active: self.newly_active + other.newly_active,
             active: self.active + other.active,
             entered: self.entered + other.entered,
+            dormant: self.dormant + other.dormant,
             time: self.time + other.time,
         }
     }

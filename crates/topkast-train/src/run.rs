@@ -265,6 +265,7 @@ impl<'a> Run<'a> {
         if let Some(refresh) = self.refresh.take() {
             values.push(("mask_change", refresh.newly_active as f64 / refresh.active.max(1) as f64));
             values.push(("entered", refresh.entered as f64));
+            values.push(("dormant", refresh.dormant as f64));
         }
         self.record(&values)
     }

@@ -336,12 +336,8 @@ fn refresh_each(weights: Vec<&mut SparseWeight>, step: u64) -> RefreshReport {
     let refresh = |weight: &mut SparseWeight| {
         let active = weight.counts().active as u64;
         let remap = weight.refresh(step)?;
-        Some(RefreshReport {
-            newly_active: remap.newly_active() as u64,
-            active,
-            entered: remap.entered() as u64,
-            time: Duration::ZERO,
-        })
+        let (newly_active, entered) = (remap.newly_active() as u64, remap.entered() as u64);
+        Some(RefreshReport { newly_active, active, entered, dormant: dormant(weight), time: Duration::ZERO })
     };
     weights.into_par_iter().filter_map(refresh).reduce(RefreshReport::default, RefreshReport::and)
 }
@@ -349,7 +345,12 @@ fn refresh_each(weights: Vec<&mut SparseWeight>, step: u64) -> RefreshReport {
 fn refresh_together(global: &mut Global, weights: &mut [&mut SparseWeight], step: u64) -> RefreshReport {
     let Changed { newly_active, entered } = global.refresh(weights, step);
     let active = weights.iter().map(|weight| weight.counts().active as u64).sum();
-    RefreshReport { newly_active, active, entered, time: Duration::ZERO }
+    let dormant = weights.iter().map(|weight| dormant(weight)).sum();
+    RefreshReport { newly_active, active, entered, dormant, time: Duration::ZERO }
+}
+
+fn dormant(weight: &SparseWeight) -> u64 {
+    weight.reservoir().map_or(0, |reservoir| reservoir.dormant())
 }
 
 /// The optimizer of `config`, with room for its state in `network`.
