@@ -1,7 +1,7 @@
 //! From the configuration to a network: which layer gets what.
 
-use topkast::{Seed, Topology, name_matches};
-use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape};
+use topkast::{Seed, Topology, WeightError, name_matches};
+use topkast_nn::{Activation, LayerPlan, Linear, Mlp, MlpShape};
 
 use super::{ActivationKind, Config, ConfigError, Method};
 
@@ -66,10 +66,30 @@ impl Config {
     /// # Errors
     /// If the sparsity does not fit a layer.
     pub fn network(&self, inputs: usize, classes: usize) -> Result<Mlp, ConfigError> {
+        self.network_of(inputs, classes, |_, [outputs, inputs], plan, seed| {
+            Linear::new(outputs, inputs, plan, seed)
+        })
+    }
+
+    /// A network whose layers `make` makes, given their number, outputs and inputs, plan, and seed.
+    ///
+    /// # Errors
+    /// If the sparsity does not fit a layer, or a layer cannot be made.
+    pub(crate) fn network_of(
+        &self,
+        inputs: usize,
+        classes: usize,
+        mut make: impl FnMut(usize, [usize; 2], &LayerPlan, Seed) -> Result<Linear, WeightError>,
+    ) -> Result<Mlp, ConfigError> {
         let shape = self.shape(inputs, classes);
-        let plans = self.plans(&shape)?;
-        Mlp::new(&shape, &plans, Seed::new(self.seed).named("network"))
-            .map_err(|error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error))
+        let (plans, seed) = (self.plans(&shape)?, Seed::new(self.seed).named("network"));
+        let layers = shape.layers().into_iter().zip(&plans).enumerate();
+        let linears =
+            layers.map(|(number, ((name, size), plan))| make(number, size, plan, seed.named(&name)));
+        let linears = linears
+            .collect::<Result<_, _>>()
+            .map_err(|error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error))?;
+        Ok(Mlp::from_layers(&shape, linears))
     }
 }
 
