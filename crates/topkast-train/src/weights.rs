@@ -2,7 +2,7 @@
 //! not start at zero.
 //!
 //! The file is mapped into memory. So what is only looked up stays in it (`sparsity.reservoir = "mmap"`), and nothing is allocated
-//! that its size does not justify.
+//! that its size does not justify. Advice to the kernel (sequential, will need, huge pages) made no pass over it faster.
 
 mod fingerprint;
 mod layer;

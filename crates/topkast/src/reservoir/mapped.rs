@@ -6,7 +6,7 @@
 //! dormant  those of them in C, with the values they left B with                                     Dormant
 //! C        dormant, and what has not been touched
 //! ```
-//! C's first entries are kept in order, some eighth of |B| of them. When these are used up, one pass over θ⁰ finds the next: all
+//! C's first entries are kept in order, a quarter to all of |B|. When these are used up, one pass over θ⁰ finds the next: all
 //! else follows from the entries exchanged, and nothing here grows with n.
 
 use std::sync::Arc;
@@ -69,12 +69,15 @@ impl MappedReservoir {
 
     /// How many entries of C are worth keeping in order beside those asked for: so many that θ⁰ is rarely looked through.
     fn usual(&self) -> usize {
-        self.backward() / 8 + 64
+        self.backward() / 4 + 64
     }
 
     /// Lists at least the first `count` of C.
     fn search(&mut self, count: usize) {
-        let wanted = count.saturating_add(count / 8).saturating_add(self.usual());
+        // Who asks for many may soon ask for twice as many; but not at the start, for all of B.
+        let usual = self.usual();
+        let more = usual + (count / 4).max(count.min(2 * usual));
+        let wanted = count.saturating_add(more);
         let untouched = (self.entries() - self.touched.len() as u64) as usize;
         let wanted = wanted.min(untouched);
         let Self { initial, touched, dormant, head, spare, sample, .. } = self;
@@ -132,7 +135,7 @@ impl Reservoir for MappedReservoir {
         insert_ascending(&mut self.touched, &self.entered);
         let usual = self.usual();
         if self.head.entries().len() > 4 * usual {
-            self.head.truncate(usual);
+            self.head.truncate(2 * usual);
         }
         if entered.len() > 2 * usual {
             // As at the start: there was room for all of B.

@@ -177,7 +177,7 @@ mod tests {
         let every = LONG / SAMPLE;
         for sampled in [0.0, 9.0] {
             let theta: Vec<f32> = (0..LONG)
-                .map(|index| if index / GROUP % every == 0 { sampled } else { (index % 8) as f32 })
+                .map(|index| if (index / GROUP).is_multiple_of(every) { sampled } else { (index % 8) as f32 })
                 .collect();
             let want = by_sorting(&theta, &[]);
             for count in [10, LONG / 50] {
