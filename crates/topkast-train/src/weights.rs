@@ -157,16 +157,20 @@ impl WeightsFile {
     }
 
     fn check_finite(&self, name: &str, tensor: &MappedTensor) -> Result<(), WeightsError> {
-        const PART: usize = 1 << 14;
         let values = tensor.as_ref();
-        // Without a branch, for vectors.
-        let broken = |part: &[f32]| part.iter().fold(false, |any, value| any | !value.is_finite());
-        let Some(part) = values.par_chunks(PART).position_first(broken) else { return Ok(()) };
-        let rest = &values[part * PART..];
-        let at = rest.iter().position(|value| !value.is_finite()).expect("there is one in this part");
-        let (path, name) = (self.path.clone(), name.to_owned());
-        Err(WeightsError::Value { path, name, value: rest[at], at: part * PART + at })
+        first_not_finite(values).map_or(Ok(()), |at| {
+            let (path, name) = (self.path.clone(), name.to_owned());
+            Err(WeightsError::Value { path, name, value: values[at], at })
+        })
     }
+}
+
+fn first_not_finite(values: &[f32]) -> Option<usize> {
+    const PART: usize = 1 << 14;
+    // Without a branch, for vectors.
+    let broken = |part: &[f32]| part.iter().fold(false, |any, value| any | !value.is_finite());
+    let before = PART * values.par_chunks(PART).position_first(broken)?;
+    values[before..].iter().position(|value| !value.is_finite()).map(|at| before + at)
 }
 
 /// The network with which a run of `config` begins, and which file its weights are from, if any.
@@ -216,4 +220,19 @@ fn map(path: &Path) -> io::Result<Mmap> {
     // somebody do so nevertheless, every bit pattern is an f32, and no index or length is taken from the map after its header was
     // copied out of it. Reading what has been cut off is no read of other memory: the system ends the process.
     unsafe { Mmap::map(&file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_several_values_that_are_not_finite_is_found() {
+        let mut values = vec![f32::MAX; 100_000];
+        assert_eq!((first_not_finite(&values), first_not_finite(&[])), (None, None));
+        for at in [99_999, 70_000, 16_384, 16_383, 0] {
+            values[at] = if at % 2 == 0 { f32::NAN } else { f32::INFINITY };
+            assert_eq!(first_not_finite(&values), Some(at));
+        }
+    }
 }

@@ -271,6 +271,20 @@ fn without_its_file_a_run_can_be_scored_but_not_resumed() {
     }
 }
 
+/// What a checkpoint of a mapped weight holds is far less than the weight.
+#[test]
+fn a_checkpoint_shorter_than_the_weights_is_whole() {
+    let place = Workplace::new();
+    let sizes = ["model.hidden=[900, 900]", "sparsity.forward=0.99", "sparsity.backward=0.98"];
+    let weights = place.weights(&sizes);
+    let mut trainer = place.trainer(&[&sizes[..], &[&weights, "sparsity.reservoir=mmap"]].concat());
+    let path = place.join("state");
+    trainer.save(&path, 0.0).unwrap();
+    let [checkpoint, file] = [&path, &place.join("weights")].map(|path| fs::metadata(path).unwrap().len());
+    assert!(checkpoint < file / 4, "{checkpoint} bytes of {file}");
+    load_trained(&path).unwrap();
+}
+
 #[test]
 fn another_file_is_refused_by_what_differs() {
     let setting = Setting::new();

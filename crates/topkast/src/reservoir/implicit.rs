@@ -18,7 +18,7 @@ use super::initial::Initial;
 use super::{Reservoir, ReservoirState, SavedReservoir};
 use crate::{Entry, Init, Seed, WeightError};
 
-/// Initial values by rank, never written out, and those that differ from them by now, see the [module](self).
+/// Initial values by rank, never written out, and those that differ from them by now.
 pub struct ImplicitReservoir {
     initial: Initial,
     /// |B|.

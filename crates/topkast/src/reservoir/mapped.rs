@@ -20,7 +20,8 @@ use crate::{Entry, WeightError};
 /// θ⁰, shared with whoever holds it; it must not change.
 pub type SharedValues = Arc<dyn AsRef<[f32]> + Send + Sync>;
 
-/// Initial values that are looked up and never written, and those that differ from them by now, see the [module](self).
+/// Initial values that are looked up and never written, and those that differ from them by now. What it holds follows from |B| and
+/// how much has been in B, not from n.
 pub struct MappedReservoir {
     initial: Initial,
     touched: Vec<u64>,
