@@ -50,17 +50,11 @@ impl Linear {
     /// # Errors
     /// If the plan's counts do not fit the shape, or the shape overflows.
     pub fn new(outputs: usize, inputs: usize, plan: &LayerPlan, seed: Seed) -> Result<Self, WeightError> {
-        let bias = Parameter::new(Buffer::zeros(outputs));
+        let bias = Buffer::zeros(outputs);
         Ok(match *plan {
             LayerPlan::Sparse { counts, topology, init, reservoir } => {
                 let weight = SparseWeight::new(outputs, inputs, counts, topology, &init, reservoir, seed)?;
-                Self::Sparse(SparseLinear {
-                    weight,
-                    bias,
-                    gathered: Buffer::default(),
-                    dense: None,
-                    bf16: None,
-                })
+                Self::Sparse(SparseLinear::new(weight, bias))
             }
             LayerPlan::Dense { init } => {
                 let count = outputs
@@ -70,7 +64,7 @@ impl Linear {
                 let mut values = Buffer::zeros(count);
                 let draws = init.draws(seed.named("theta"), count, init.deviation(outputs, inputs));
                 values.iter_mut().zip(draws).for_each(|(slot, draw)| *slot = draw);
-                Self::Dense(DenseLinear { weight: Parameter::new(values), bias, inputs })
+                Self::Dense(DenseLinear::new(values, bias))
             }
         })
     }
@@ -147,6 +141,15 @@ impl Linear {
 }
 
 impl SparseLinear {
+    /// A layer of these values.
+    ///
+    /// # Panics
+    /// If there is not one bias for each row of the weight.
+    pub fn new(weight: SparseWeight, bias: Buffer) -> Self {
+        assert_eq!(bias.len(), weight.pattern().rows(), "one bias per output");
+        Self { weight, bias: Parameter::new(bias), gathered: Buffer::default(), dense: None, bf16: None }
+    }
+
     /// From now on computes with dense products on α written out, which takes two arrays of the dense weight's size. What is
     /// trained stays the same but for rounding. Returns false, and changes nothing, where the dense weight is over 256 MiB.
     pub fn use_dense_products(&mut self) -> bool {
@@ -208,6 +211,16 @@ impl SparseLinear {
 }
 
 impl DenseLinear {
+    /// A layer of these values: the weight row-major `[outputs × inputs]`.
+    ///
+    /// # Panics
+    /// If there is no bias, or the weight's length is not a multiple of their number.
+    pub fn new(weight: Buffer, bias: Buffer) -> Self {
+        assert!(weight.len().is_multiple_of(bias.len()), "one bias per output");
+        let inputs = weight.len() / bias.len();
+        Self { weight: Parameter::new(weight), bias: Parameter::new(bias), inputs }
+    }
+
     fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
         let bias = &self.bias.values;
         let product = |y: &mut Matrix| dense_forward(isa, bias.len(), &self.weight.values, x, y);

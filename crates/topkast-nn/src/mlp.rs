@@ -75,20 +75,34 @@ impl Mlp {
     pub fn new(shape: &MlpShape, plans: &[LayerPlan], seed: Seed) -> Result<Self, WeightError> {
         let sizes = shape.layers();
         assert_eq!(sizes.len(), plans.len(), "one plan per layer");
+        let layers = sizes
+            .into_iter()
+            .zip(plans)
+            .map(|((name, [outputs, inputs]), plan)| Linear::new(outputs, inputs, plan, seed.named(&name)));
+        Ok(Self::from_layers(shape, layers.collect::<Result<_, _>>()?))
+    }
+
+    /// A network of layers that are made already: one for each of [`MlpShape::layers`].
+    ///
+    /// # Panics
+    /// If the layers are not as many or not of those sizes.
+    pub fn from_layers(shape: &MlpShape, linears: Vec<Linear>) -> Self {
+        let sizes = shape.layers();
+        assert_eq!(sizes.len(), linears.len(), "one layer for each of the shape");
         let last = sizes.len() - 1;
-        let mut layers = Vec::with_capacity(sizes.len());
-        for (number, ((name, [outputs, inputs]), plan)) in sizes.into_iter().zip(plans).enumerate() {
-            layers.push(Layer {
-                linear: Linear::new(outputs, inputs, plan, seed.named(&name))?,
+        let layers = sizes.into_iter().zip(linears).enumerate().map(|(number, ((name, size), linear))| {
+            assert_eq!(linear.shape(), size, "the size of {name}");
+            Layer {
+                linear,
                 activation: if number == last { Activation::Identity } else { shape.activation },
                 weight_name: format!("{name}.weight"),
                 bias_name: format!("{name}.bias"),
                 pre: Matrix::default(),
                 output: Matrix::default(),
                 gradient: Matrix::default(),
-            });
-        }
-        Ok(Self { layers, dropout: shape.dropout, key: None })
+            }
+        });
+        Self { layers: layers.collect(), dropout: shape.dropout, key: None }
     }
 
     /// The logits `[outputs × positions]` for inputs `x`.

@@ -22,6 +22,7 @@ use crate::config::{Config, ReservoirKind};
 use crate::data::Normalizer;
 use crate::files;
 use crate::products::{self, LayerProducts};
+use crate::weights::Fingerprint;
 
 /// The version of the layout; another one is refused.
 const FORMAT: u32 = 1;
@@ -47,6 +48,9 @@ pub struct State {
     /// What the layers compute with, where that has been decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<LayerProducts>,
+    /// Which file of weights the run began with, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Fingerprint>,
 }
 
 impl State {
@@ -60,8 +64,17 @@ impl State {
         classes: usize,
         products: &[LayerProducts],
     ) -> Self {
-        let (normalizer, products) = (normalizer.clone(), products.to_vec());
-        Self { format: FORMAT, config: config.to_text(), step, seconds, normalizer, input, classes, products }
+        Self {
+            format: FORMAT,
+            config: config.to_text(),
+            step,
+            seconds,
+            normalizer: normalizer.clone(),
+            input,
+            classes,
+            products: products.to_vec(),
+            weights: None,
+        }
     }
 }
 
@@ -145,7 +158,7 @@ impl Checkpoint {
             let numbers = match plan {
                 LayerPlan::Sparse { topology: Topology::Static, counts, .. } => counts.active as u64,
                 LayerPlan::Sparse { counts, .. } => match self.config.sparsity.reservoir {
-                    ReservoirKind::Implicit => counts.backward as u64,
+                    ReservoirKind::Implicit | ReservoirKind::Mmap => counts.backward as u64,
                     ReservoirKind::Dense => all,
                 },
                 LayerPlan::Dense { .. } => all,

@@ -117,7 +117,25 @@ impl Config {
         self.model.check()?;
         self.sparsity.check()?;
         self.optimizer.check()?;
-        self.train.check()
+        self.train.check()?;
+        self.check_weights()
+    }
+
+    /// Whether the reservoir can hold the weights that the network starts from.
+    fn check_weights(&self) -> Result<(), ConfigError> {
+        let (given, topkast) = (!self.model.weights.is_empty(), self.sparsity.method == Method::TopKast);
+        let refused = |value, allowed| Err(ConfigError::value("sparsity.reservoir", value, allowed));
+        match self.sparsity.reservoir {
+            ReservoirKind::Implicit if given && topkast => refused(
+                "implicit",
+                "cannot hold the weights of model.weights; use dense (in memory) or mmap (in their file)",
+            ),
+            ReservoirKind::Mmap if !given => refused(
+                "mmap",
+                "leaves weights in the file of model.weights: name one, or use implicit or dense",
+            ),
+            _ => Ok(()),
+        }
     }
 }
 

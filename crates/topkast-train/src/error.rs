@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::weights::WeightsError;
 
 /// Why a run cannot start or go on.
 #[derive(Debug, Error)]
@@ -15,6 +16,8 @@ pub enum TrainError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     #[error("{}: {problem}", path.display())]
     Checkpoint { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]

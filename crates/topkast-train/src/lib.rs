@@ -16,6 +16,7 @@ mod summary;
 pub mod tensorboard;
 mod trained;
 mod trainer;
+mod weights;
 
 pub use config::Config;
 pub use error::TrainError;
@@ -28,3 +29,4 @@ pub use score::Score;
 pub use summary::{LayerSummary, Summary, layer_summaries};
 pub use trained::{Trained, load_trained};
 pub use trainer::Trainer;
+pub use weights::{Fingerprint, WeightsError};

@@ -16,6 +16,7 @@ use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::report::{Clock, Phases, RefreshReport, StepReport};
 use crate::score::{Score, evaluate};
+use crate::weights::{self, Fingerprint};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
 /// steps is the parameters and the step number.
@@ -37,6 +38,8 @@ pub struct Trainer {
     x: Matrix,
     labels: Vec<u32>,
     products: Vec<LayerProducts>,
+    /// Which file of weights the network began with, if any.
+    weights: Option<Fingerprint>,
 }
 
 struct TrainingData {
@@ -70,8 +73,9 @@ impl Trainer {
             }
         };
         let normalizer = Normalizer::fit(&train);
-        let network = config.network(train.features(), train.classes())?;
-        Self::with_parts(config, network, TrainingData { train, held_out, test: split.test, normalizer })
+        let (network, weights) = weights::begin(&config, train.features(), train.classes())?;
+        let data = TrainingData { train, held_out, test: split.test, normalizer };
+        Ok(Self { weights, ..Self::with_parts(config, network, data)? })
     }
 
     fn with_parts(config: Config, mut network: Mlp, data: TrainingData) -> Result<Self, TrainError> {
@@ -106,6 +110,7 @@ impl Trainer {
             x: Matrix::default(),
             labels: Vec::new(),
             products: Vec::new(),
+            weights: None,
             config,
         })
     }
@@ -132,6 +137,9 @@ impl Trainer {
         {
             return Err(TrainError::checkpoint(path, "made from other data than data.path now holds"));
         }
+        let (theirs, ours) = (checkpoint.state.weights.as_ref(), self.weights.as_ref());
+        weights::check_same(theirs, ours, &self.config.model.weights)
+            .map_err(|problem| TrainError::checkpoint(path, problem))?;
         if checkpoint.state.step > self.total_steps() {
             return Err(TrainError::checkpoint(path, "has more steps than the run"));
         }
@@ -187,7 +195,7 @@ impl Trainer {
             return Err(self.diverged(name));
         }
         let train = &self.data.train;
-        let state = State::new(
+        let mut state = State::new(
             &self.config,
             self.step,
             seconds,
@@ -196,6 +204,7 @@ impl Trainer {
             train.classes(),
             &self.products,
         );
+        state.weights.clone_from(&self.weights);
         checkpoint::save(path, &mut self.network, &state)
     }
 

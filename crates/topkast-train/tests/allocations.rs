@@ -22,7 +22,8 @@ fn steps(place: &Workplace, overrides: &[&str]) -> Vec<Allocated> {
     let mut settings = vec!["model.hidden=[2000, 2000]", "train.steps=20", "optimizer.lr=0.01"];
     settings.extend(["sparsity.forward=0.99", "sparsity.backward=0.98", &refresh_every]);
     settings.extend(overrides);
-    let mut trainer = place.trainer(&settings);
+    let (mut trainer, allocated) = allocated_by(|| place.trainer(&settings));
+    assert!(allocated.largest < DENSE / 2, "{settings:?}, made: {allocated:?}");
     (0..20).map(|_| step(&mut trainer)).collect()
 }
 
@@ -70,6 +71,10 @@ fn steps_allocate_nothing_and_refreshes_little() {
         nothing_allocated(&place, &["model.activation=gelu", "sparsity.explore_until=0.5"]);
         nothing_allocated(&place, &["sparsity.method=static"]);
         nothing_allocated(&place, &["sparsity.distribution=global", "optimizer.kind=adamw"]);
+        let weights =
+            place.weights(&["model.hidden=[2000, 2000]", "sparsity.forward=0.99", "sparsity.backward=0.98"]);
+        nothing_allocated(&place, &[&weights, "sparsity.reservoir=mmap"]);
+        nothing_allocated(&place, &[&weights, "sparsity.reservoir=mmap", "sparsity.explore=random"]);
         // The default: the output layer is dense, with few outputs.
         nothing_allocated(&place, &["sparsity.keep_dense=['last']"]);
     });

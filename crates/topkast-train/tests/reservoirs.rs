@@ -1,90 +1,66 @@
-//! Where C is kept changes nothing: the same θ⁰ by rank and written out gives the same network, bit for bit.
+//! Where C is kept changes nothing: the same θ⁰ by rank, and from a file in memory or left there, gives the same network, bit for
+//! bit.
 
 mod common;
 
-use common::{Workplace, tensors};
-use topkast::reservoir::DenseReservoir;
-use topkast::{Seed, SparseWeight};
+use common::{Workplace, assert_same, given, tensors, theta, write_weights};
 use topkast_nn::Linear;
-use topkast_train::{Config, Trainer};
+use topkast_train::Trainer;
 
 const STEPS: u64 = 500;
 
-/// θ of a layer, in B and in C.
-fn theta(weight: &SparseWeight) -> Vec<f32> {
-    let reservoir = weight.reservoir().unwrap();
-    let mut theta: Vec<f32> = (0..weight.pattern().total()).map(|index| reservoir.value(index)).collect();
-    let values = &weight.parameter().values;
-    weight.pattern().for_each_by_index(|index, entry| theta[index as usize] = values[entry]);
-    theta
-}
-
-/// A trainer whose sparse layers begin with the θ of those of `other`, written out.
-fn written_out(config: Config, other: &mut Trainer) -> Trainer {
-    let seed = Seed::new(config.seed).named("network");
-    let mut trainer = Trainer::new(config).unwrap();
-    for ((name, layer), (_, from)) in trainer.network().linears().zip(other.network().linears()) {
-        match (layer, from) {
-            (Linear::Sparse(layer), Linear::Sparse(from)) => {
-                let (pattern, counts, topology) =
-                    (layer.weight.pattern(), layer.weight.counts(), layer.weight.topology());
-                let (rows, width) = (pattern.rows(), pattern.width());
-                let reservoir = Box::new(DenseReservoir::new(theta(&from.weight)));
-                let moments = layer.weight.parameter().moments.clone();
-                layer.weight =
-                    SparseWeight::from_theta(rows, width, counts, topology, reservoir, seed.named(name))
-                        .unwrap();
-                layer.weight.parameter_mut().moments = moments;
-            }
-            (Linear::Dense(layer), Linear::Dense(from)) => layer.weight = from.weight.clone(),
-            _ => unreachable!("both networks have the same layers"),
-        }
-    }
-    trainer
-}
-
-/// Trains both for 500 steps with a refresh every 20, and compares losses, sets and values.
+/// Trains all three for 500 steps with a refresh every 20, and compares losses, sets and values.
 fn same_bits(overrides: &[&str]) {
     let place = Workplace::new();
     let steps = format!("train.steps={STEPS}");
     let mut settings = vec!["model.hidden=[40, 30]", "sparsity.refresh_every=20", &steps];
     settings.extend(overrides);
-    let with = |reservoir| {
-        let mut settings = settings.clone();
-        settings.push(reservoir);
-        place.config(&settings)
-    };
-    let mut implicit = Trainer::new(with("sparsity.reservoir=implicit")).unwrap();
-    let mut dense = written_out(with("sparsity.reservoir=dense"), &mut implicit);
+    let mut implicit = place.trainer(&[&settings[..], &["sparsity.reservoir=implicit"]].concat());
+    let file = place.join("initial");
+    write_weights(&file, &given(&mut implicit));
+    let weights = format!("model.weights={}", file.display());
+    let with = |kind| place.trainer(&[&settings[..], &[&weights[..], kind]].concat());
+    let [mut dense, mut mapped] = ["sparsity.reservoir=dense", "sparsity.reservoir=mmap"].map(with);
     let (mut refreshes, mut entered) = (0, 0);
     for step in 0..STEPS {
-        let (left, right) = (implicit.step().unwrap(), dense.step().unwrap());
-        assert_eq!(left.loss.to_bits(), right.loss.to_bits(), "loss of step {step}");
-        refreshes += u32::from(left.refresh.is_some());
-        entered += left.refresh.map_or(0, |refresh| refresh.entered);
+        let report = implicit.step().unwrap();
+        for other in [&mut dense, &mut mapped] {
+            assert_eq!(report.loss.to_bits(), other.step().unwrap().loss.to_bits(), "loss of step {step}");
+        }
+        refreshes += u32::from(report.refresh.is_some());
+        entered += report.refresh.map_or(0, |refresh| refresh.entered);
     }
     assert!(refreshes >= 20 && entered > 20, "{refreshes} refreshes, {entered} entries entered");
-    let files = ["implicit", "dense"].map(|name| place.join(name));
-    implicit.save(&files[0], 0.0).unwrap();
-    dense.save(&files[1], 0.0).unwrap();
-    // Values, sets, optimizer state and biases; of C each tells in its own way.
-    let [left, right] = files.map(|file| {
-        let mut all = tensors(&file);
+    let saved = |trainer: &mut Trainer, name| {
+        trainer.save(&place.join(name), 0.0).unwrap();
+        tensors(&place.join(name))
+    };
+    let [want, mapped_tensors] = [saved(&mut implicit, "implicit"), saved(&mut mapped, "mapped")];
+    assert!(want.keys().any(|name| name.ends_with("dormant.indices")));
+    assert_same(&mapped_tensors, &want, "mapped");
+    // Values, sets, optimizer state and biases; of C it tells in its own way.
+    let [got, want] = [saved(&mut dense, "dense"), want].map(|mut all| {
         all.retain(|name, _| !name.contains("dormant") && !name.ends_with("theta"));
         all
     });
-    assert!(left.len() > 10 && left == right);
-    let (mut dormant, mut returned) = (0, 0);
-    for ((name, layer), (_, other)) in implicit.network().linears().zip(dense.network().linears()) {
+    assert!(want.len() > 10);
+    assert_same(&got, &want, "dense");
+    let dormant = [&mut dense, &mut mapped].map(|other| same_theta(&mut implicit, other));
+    assert!(dormant.iter().all(|&dormant| (1..entered).contains(&dormant)), "{dormant:?} of {entered}");
+}
+
+/// Compares θ and how much of it is dormant, which it returns.
+fn same_theta(one: &mut Trainer, other: &mut Trainer) -> u64 {
+    let mut dormant = 0;
+    for ((name, layer), (_, other)) in one.network().linears().zip(other.network().linears()) {
         let (Linear::Sparse(layer), Linear::Sparse(other)) = (layer, other) else { continue };
         let bits = |weight| theta(weight).into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(&layer.weight), bits(&other.weight), "{name}");
         let reservoirs = [&layer.weight, &other.weight].map(|weight| weight.reservoir().unwrap());
         assert_eq!(reservoirs[0].dormant(), reservoirs[1].dormant(), "{name}");
         dormant += reservoirs[0].dormant();
-        returned += entered.saturating_sub(dormant);
     }
-    assert!(dormant > 0 && returned > 0, "{dormant} dormant, {returned} returned");
+    dormant
 }
 
 const SGD: [&str; 2] = ["optimizer.kind=sgd", "optimizer.lr=0.05"];
@@ -115,6 +91,9 @@ cases! {
     adamw_l1_magnitude: ADAMW, L1, ADAMW_PENALTY;
     adamw_l1_random: ADAMW, L1, ADAMW_PENALTY, ["sparsity.explore=random"];
     no_exploration: SGD, L2, ["sparsity.explore=none"];
+    all_layers_together: SGD, L2, ["sparsity.distribution=global"];
+    all_layers_together_random: ADAMW, L1, ADAMW_PENALTY,
+        ["sparsity.distribution=global", "sparsity.explore=random"];
     uniform_active_scale: SGD, L2, ["model.init=kaiming-uniform", "sparsity.init_scale=active"];
     truncated_normal: SGD, L2, ["model.init=xavier-truncated-normal", "sparsity.keep_dense=[]"];
 }

@@ -63,6 +63,19 @@ fn other_reservoirs() {
     resumes_at_every_step(&["sparsity.reservoir=implicit", "optimizer.penalty=0.1"]);
 }
 
+/// From a file of weights, biases too.
+#[test]
+fn given_weights() {
+    let place = Workplace::new();
+    let weights = place.weights(&[]);
+    for exploration in ["optimizer.penalty=0.1", "sparsity.explore=random", "sparsity.distribution=global"] {
+        resumes_at_every_step(&[&weights, "sparsity.reservoir=dense", exploration]);
+        resumes_at_every_step(&[&weights, "sparsity.reservoir=mmap", exploration]);
+    }
+    resumes_at_every_step(&[&weights, "sparsity.method=static"]);
+    resumes_at_every_step(&[&weights, "sparsity.method=dense"]);
+}
+
 #[test]
 fn exploration_that_ends_midway() {
     resumes_at_every_step(&["sparsity.explore_until=0.5", "optimizer.kind=adam", "optimizer.lr=0.01"]);

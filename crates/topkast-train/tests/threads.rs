@@ -48,6 +48,14 @@ fn top_kast_with_bf16_weight_gradients() {
     }
 }
 
+/// The layers take several parts of a search.
+#[test]
+fn top_kast_from_a_file_of_weights() {
+    let place = Workplace::new();
+    let weights = place.weights(&["model.hidden=[700, 600]"]);
+    threads_do_not_matter(&[&weights, "sparsity.reservoir=mmap", "optimizer.penalty=0.1"]);
+}
+
 #[test]
 fn one_selection_over_all_layers() {
     let global = ["sparsity.distribution=global", "sparsity.keep_dense=[]"];

@@ -7,7 +7,7 @@ use topkast_kernels::Isa;
 
 use crate::init::active_scale;
 use crate::pattern::CsrBuilder;
-use crate::reservoir::{DenseReservoir, ImplicitReservoir, SavedReservoir};
+use crate::reservoir::{DenseReservoir, ImplicitReservoir, MappedReservoir, SavedReservoir};
 use crate::{
     Counts, Entry, Init, Moments, Optimizer, Parameter, Pattern, PatternError, Remap, Reservoir,
     ReservoirKind, Scale, Seed,
@@ -113,6 +113,7 @@ impl SparseWeight {
                 }
                 Box::new(reservoir)
             }
+            ReservoirKind::Absent => Box::new(MappedReservoir::without_values(total)),
         };
         Self::from_theta(rows, width, counts, topology, reservoir, seed)
     }

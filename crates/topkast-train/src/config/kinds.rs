@@ -73,6 +73,8 @@ pub enum ReservoirKind {
     Implicit,
     /// θ written out in memory.
     Dense,
+    /// Initial values are looked up in the file of `model.weights`; only those that training has changed are stored.
+    Mmap,
 }
 
 /// How sparse layers compute.

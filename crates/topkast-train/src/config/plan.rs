@@ -1,7 +1,7 @@
 //! From the configuration to a network: which layer gets what.
 
-use topkast::{Counts, Seed, Topology, name_matches};
-use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape};
+use topkast::{Counts, Seed, Topology, WeightError, name_matches};
+use topkast_nn::{Activation, LayerPlan, Linear, Mlp, MlpShape};
 
 use super::{ActivationKind, Config, ConfigError, Method};
 
@@ -70,10 +70,29 @@ impl Config {
     /// # Errors
     /// If the sparsity does not fit a layer.
     pub fn network(&self, inputs: usize, classes: usize) -> Result<Mlp, ConfigError> {
+        self.network_of(inputs, classes, |_, [outputs, inputs], plan, seed| {
+            Linear::new(outputs, inputs, plan, seed)
+        })
+    }
+
+    /// A network whose layers `make` makes, given their number, outputs and inputs, plan, and seed.
+    ///
+    /// # Errors
+    /// If the sparsity does not fit a layer, or a layer cannot be made.
+    pub(crate) fn network_of(
+        &self,
+        inputs: usize,
+        classes: usize,
+        mut make: impl FnMut(usize, [usize; 2], &LayerPlan, Seed) -> Result<Linear, WeightError>,
+    ) -> Result<Mlp, ConfigError> {
         let shape = self.shape(inputs, classes);
         let plans = self.settled(&shape, self.plans(&shape)?)?;
+        let seed = Seed::new(self.seed).named("network");
         let misfit = |error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error);
-        let mut network = Mlp::new(&shape, &plans, Seed::new(self.seed).named("network")).map_err(misfit)?;
+        let layers = shape.layers().into_iter().zip(&plans).enumerate();
+        let linears =
+            layers.map(|(number, ((name, size), plan))| make(number, size, plan, seed.named(&name)));
+        let mut network = Mlp::from_layers(&shape, linears.collect::<Result<_, _>>().map_err(misfit)?);
         if let Some(mut global) = self.global(&shape)? {
             global.start(&mut network.sparse_weights()).map_err(misfit)?;
         }

@@ -37,6 +37,8 @@ pub struct ModelConfig {
     pub dropout: f64,
     /// How initial weights are distributed.
     pub init: InitKind,
+    /// A safetensors file of the weights to start from, by layer; empty draws them as `init` says.
+    pub weights: String,
 }
 
 /// `[sparsity]`
@@ -152,6 +154,7 @@ impl Default for ModelConfig {
             activation: ActivationKind::Relu,
             dropout: 0.0,
             init: InitKind::KaimingNormal,
+            weights: String::new(),
         }
     }
 }
@@ -262,10 +265,12 @@ impl SparsityConfig {
         self.method == Method::TopKast
     }
 
+    /// How a network that is made without the file of weights keeps θ⁰.
     pub(super) fn reservoir(&self) -> topkast::ReservoirKind {
         match self.reservoir {
             ReservoirKind::Implicit => topkast::ReservoirKind::Implicit,
             ReservoirKind::Dense => topkast::ReservoirKind::Dense,
+            ReservoirKind::Mmap => topkast::ReservoirKind::Absent,
         }
     }
 

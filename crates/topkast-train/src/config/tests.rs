@@ -86,6 +86,28 @@ fn impossible_values_are_refused() {
 }
 
 #[test]
+fn given_weights_need_a_reservoir_that_holds_them() {
+    let given = |reservoir, method| {
+        load(&[
+            "model.weights=w.safetensors",
+            &format!("sparsity.reservoir={reservoir}"),
+            &format!("sparsity.method={method}"),
+        ])
+    };
+    let message = given("implicit", "top-kast").unwrap_err();
+    for part in ["sparsity.reservoir = implicit", "model.weights", "dense", "mmap"] {
+        assert!(message.contains(part) && !message.contains('\n'), "{message}");
+    }
+    for (reservoir, method) in
+        [("dense", "top-kast"), ("mmap", "top-kast"), ("implicit", "static"), ("implicit", "dense")]
+    {
+        assert_eq!(given(reservoir, method).unwrap().model.weights, "w.safetensors");
+    }
+    refused(&["sparsity.reservoir=mmap"], &["sparsity.reservoir = mmap", "model.weights"]);
+    refused(&["sparsity.reservoir=disk"], &["reservoir=disk", "implicit", "dense", "mmap"]);
+}
+
+#[test]
 fn static_and_unexplored_layers_need_no_backward_sparsity() {
     load(&["sparsity.method=static", "sparsity.forward=0.5"]).unwrap();
     load(&["sparsity.explore=none", "sparsity.forward=0.5"]).unwrap();

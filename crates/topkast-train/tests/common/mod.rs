@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
+use topkast::SparseWeight;
+use topkast_nn::ParameterMut;
 use topkast_train::checkpoint::Checkpoint;
 use topkast_train::{Config, Trainer};
 
@@ -49,6 +51,22 @@ impl Workplace {
         Config::load(None, &all).unwrap()
     }
 
+    /// Settings that begin with the file `weights`, made from what a trainer with `overrides` has drawn, biases too.
+    pub(crate) fn weights(&self, overrides: &[&str]) -> String {
+        let mut tensors = given(&mut self.trainer(overrides));
+        for (name, _, values) in &mut tensors {
+            if name.ends_with("bias") {
+                values
+                    .iter_mut()
+                    .zip([0.01, -0.02, 0.03].into_iter().cycle())
+                    .for_each(|(value, bias)| *value = bias);
+            }
+        }
+        let path = self.join("weights");
+        write_weights(&path, &tensors);
+        format!("model.weights={}", path.display())
+    }
+
     pub(crate) fn trainer(&self, overrides: &[&str]) -> Trainer {
         Trainer::new(self.config(overrides)).unwrap()
     }
@@ -73,6 +91,41 @@ fn idx_files(count: u32) -> (Vec<u8>, Vec<u8>) {
         }
     }
     (images, labels)
+}
+
+/// Writes a file of weights: tensors of F32 by name.
+pub(crate) fn write_weights(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| bytes(values)).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape, _), data)| {
+        (name, safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), data).unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// θ of a layer, in B and in C.
+pub(crate) fn theta(weight: &SparseWeight) -> Vec<f32> {
+    let reservoir = weight.reservoir().unwrap();
+    let mut theta: Vec<f32> = (0..weight.pattern().total()).map(|index| reservoir.value(index)).collect();
+    let values = &weight.parameter().values;
+    weight.pattern().for_each_by_index(|index, entry| theta[index as usize] = values[entry]);
+    theta
+}
+
+/// θ and biases of all layers, as a file of weights has them.
+pub(crate) fn given(trainer: &mut Trainer) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let mut tensors = Vec::new();
+    trainer.network().visit(&mut |name, parameter| {
+        let (shape, values) = match parameter {
+            ParameterMut::Sparse(weight) => {
+                (vec![weight.pattern().rows(), weight.pattern().width()], theta(weight))
+            }
+            ParameterMut::Weight { parameter, shape } => (shape.to_vec(), parameter.values.to_vec()),
+            ParameterMut::Bias(parameter) => (vec![parameter.values.len()], parameter.values.to_vec()),
+        };
+        tensors.push((name.to_owned(), shape, values));
+    });
+    tensors
 }
 
 /// A trainer that goes on from the checkpoint at `path`.

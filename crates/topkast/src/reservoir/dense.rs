@@ -1,8 +1,8 @@
 //! All of θ in memory: for networks that start from given dense weights, and the oracle for other reservoirs.
 
 use super::head::Head;
+use super::search::list_first;
 use super::{Reservoir, ReservoirState, SavedReservoir};
-use crate::selection::{magnitude, select_largest};
 use crate::{Entry, WeightError};
 
 /// θ written out, 4 bytes an entry, and two bits an entry: whether it is in B, and whether it has been and left. The slots
@@ -66,62 +66,13 @@ impl DenseReservoir {
         // More than is wanted now, so that the next refreshes, which are likely to want as many, need no search.
         let count = (count + count.min(self.theta.len() / 32) + self.usual()).min(all);
         let Self { theta, in_backward, head, spare, sample, .. } = self;
-        let outside = |entry: &Entry| !in_backward.has(entry.index);
-        head.fill(count, all, spare, |out| {
-            let least = likely_bound(theta, count + count / 4, sample);
-            if !list_from(least, theta, outside, count + count / 2, out) || out.len() < count {
-                out.clear();
-                select_largest(&|| numbered(theta, 0).filter(outside), count, |entry| out.push(entry));
-            }
+        let in_backward = &*in_backward;
+        head.fill(count, std::iter::empty(), spare, |out| {
+            list_first(theta, count, |_| |index| !in_backward.has(index), sample, out);
+            out.len() < all
         });
     }
 }
-
-/// The magnitude from which there are about `count` in `theta`, to judge by some groups of it: the slots of entries in B
-/// are zero, so these are of C.
-fn likely_bound(theta: &[f32], count: usize, sample: &mut Vec<u32>) -> u32 {
-    let every = (theta.len() / SAMPLE).max(1);
-    sample.clear();
-    let groups = theta.chunks(GROUP).step_by(every);
-    sample.extend(groups.flatten().map(|&value| magnitude(value)).filter(|&magnitude| magnitude > 0));
-    let wanted = count / every;
-    if wanted >= sample.len() {
-        return 0;
-    }
-    *sample.select_nth_unstable_by(wanted, |a, b| b.cmp(a)).1
-}
-
-fn numbered(values: &[f32], first: usize) -> impl Iterator<Item = Entry> {
-    (first as u64..).zip(values).map(|(index, &value)| Entry { index, value })
-}
-
-/// Appends the entries of `theta` that are `wanted` and have at least the magnitude `least`, unless they are more than
-/// `most`; returns whether they were not.
-fn list_from(
-    least: u32,
-    theta: &[f32],
-    wanted: impl Fn(&Entry) -> bool,
-    most: usize,
-    out: &mut Vec<Entry>,
-) -> bool {
-    let large = |value: f32| magnitude(value) as i32 >= least as i32;
-    // Few are large: those in B have a slot of zero. So most groups are passed over, by vectors.
-    for (values, first) in theta.chunks(GROUP).zip((0..).step_by(GROUP)) {
-        if values.iter().fold(false, |any, &value| any | large(value)) {
-            out.extend(numbered(values, first).filter(|entry| large(entry.value) && wanted(entry)));
-            if out.len() > most {
-                return false;
-            }
-        }
-    }
-    true
-}
-
-/// How many values are looked at together.
-const GROUP: usize = 16;
-
-/// How many values tell how magnitudes are distributed: of the hundredth that is mostly looked for, some three hundred.
-const SAMPLE: usize = 1 << 15;
 
 impl Reservoir for DenseReservoir {
     fn head(&mut self, count: usize) -> &[Entry] {

@@ -61,9 +61,19 @@ impl Dormant {
         self.indices.binary_search(&index).ok().map(|at| self.values[at])
     }
 
+    /// Follows an exchange: those of `entered`, in ascending order, leave, and those that `left` B, in any order, come in.
+    /// In `entered` there remain those that were not among these; `spare` is scratch.
+    pub(super) fn exchange(&mut self, left: &[Entry], entered: &mut Vec<u64>, spare: &mut Vec<Entry>) {
+        self.remove(entered);
+        spare.clear();
+        spare.extend_from_slice(left);
+        spare.sort_unstable_by_key(|entry| entry.index);
+        self.insert(spare);
+    }
+
     /// Takes those of `entered`, in ascending order, out; leaves in `entered` the others. What lies between is moved as it
     /// is.
-    pub(super) fn remove(&mut self, entered: &mut Vec<u64>) {
+    fn remove(&mut self, entered: &mut Vec<u64>) {
         // Where the kept ones end, and up to where they have been looked at.
         let (mut end, mut seen) = (0, 0);
         entered.retain(|index| {
@@ -83,7 +93,7 @@ impl Dormant {
     }
 
     /// Adds `left`, none of which is among these, in ascending order of index.
-    pub(super) fn insert(&mut self, left: &[Entry]) {
+    fn insert(&mut self, left: &[Entry]) {
         // From the back, so that each entry moves once.
         let mut end = self.len();
         self.indices.resize(end + left.len(), 0);
@@ -107,6 +117,19 @@ impl Dormant {
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.indices[..]) + size_of_val(&self.values[..])
+    }
+}
+
+/// Adds to `indices`, in ascending order, those of `new`, in ascending order and not among them.
+pub(super) fn insert_ascending(indices: &mut Vec<u64>, new: &[u64]) {
+    // From the back, so that each moves once.
+    let mut end = indices.len();
+    indices.resize(end + new.len(), 0);
+    for (before, &index) in new.iter().enumerate().rev() {
+        let at = indices[..end].partition_point(|&other| other < index);
+        indices.copy_within(at..end, at + before + 1);
+        end = at;
+        indices[at + before] = index;
     }
 }
 
@@ -147,9 +170,13 @@ mod tests {
                     entered.iter().copied().filter(|index| !map.contains_key(index)).collect();
                 entered.iter().for_each(|index| _ = map.remove(index));
                 map.extend(left.iter().map(|entry| (entry.index, entry.value)));
-                dormant.remove(&mut entered);
-                dormant.insert(&left);
+                let mut others: Vec<u64> = dormant.indices().to_vec();
+                others.retain(|index| !round.contains_key(index));
+                insert_ascending(&mut others, &left.iter().map(|entry| entry.index).collect::<Vec<_>>());
+                let reversed: Vec<Entry> = left.iter().rev().copied().collect();
+                dormant.exchange(&reversed, &mut entered, &mut vec![Entry { index: 7, value: 7.0 }]);
                 prop_assert_eq!(entered, unknown);
+                prop_assert_eq!(dormant.indices(), &others[..]);
                 let held: BTreeMap<u64, f32> = dormant.entries().map(|entry| (entry.index, entry.value)).collect();
                 prop_assert!(dormant.indices().is_sorted());
                 prop_assert_eq!((dormant.len(), &held), (map.len(), &map));

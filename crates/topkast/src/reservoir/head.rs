@@ -45,22 +45,23 @@ impl Head {
         self.truncate(len);
     }
 
-    /// Starts over with what `list` pushes, in ascending order of index: the first of the `all` entries of C, at least
-    /// `len`.
+    /// Starts over with what `list` pushes, in ascending order of index, and those of `others` that come before the last of
+    /// them by rank: the first of C, about `len`. `list` returns whether more follow.
     pub(super) fn fill(
         &mut self,
         len: usize,
-        all: usize,
+        others: impl Iterator<Item = Entry>,
         spare: &mut Vec<Entry>,
-        list: impl FnOnce(&mut Vec<Entry>),
+        list: impl FnOnce(&mut Vec<Entry>) -> bool,
     ) {
         for entries in [&mut self.entries, &mut *spare] {
             entries.clear();
             entries.shrink_to(2 * len);
         }
-        list(&mut self.entries);
+        let more = list(&mut self.entries);
         sort(&mut self.entries, spare);
-        self.end = self.entries.last().filter(|_| self.entries.len() < all).map(Entry::rank);
+        self.end = self.entries.last().filter(|_| more).map(Entry::rank);
+        self.insert(others, spare);
     }
 
     /// Follows an exchange: those that `went`, `count` of them in C, leave, and those of `came` that belong to the head
@@ -97,6 +98,11 @@ impl Head {
             }
             self.entries[rest + before] = *entry;
         }
+    }
+
+    /// Gives back memory that is not needed for what there is.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
     }
 
     /// Forgets all beyond the first `len`.

@@ -18,7 +18,7 @@ use super::initial::Initial;
 use super::{Reservoir, ReservoirState, SavedReservoir};
 use crate::{Entry, Init, Seed, WeightError};
 
-/// Initial values by rank, never written out, and those that differ from them by now, see the [module](self).
+/// Initial values by rank, never written out, and those that differ from them by now.
 pub struct ImplicitReservoir {
     initial: Initial,
     /// |B|.
@@ -165,12 +165,8 @@ impl Reservoir for ImplicitReservoir {
             let went = |index| self.entered.binary_search(&index).is_ok();
             self.head.exchange(left, entered.len(), went, &mut self.spare);
         }
-        self.dormant.remove(&mut self.entered);
+        self.dormant.exchange(left, &mut self.entered, &mut self.spare);
         self.touch();
-        self.spare.clear();
-        self.spare.extend_from_slice(left);
-        self.spare.sort_unstable_by_key(|entry| entry.index);
-        self.dormant.insert(&self.spare);
     }
 
     fn entries(&self) -> u64 {

@@ -5,9 +5,12 @@ mod dormant;
 mod head;
 mod implicit;
 mod initial;
+mod mapped;
+mod search;
 
 pub use dense::DenseReservoir;
 pub use implicit::ImplicitReservoir;
+pub use mapped::{MappedReservoir, SharedValues};
 
 use crate::{Entry, WeightError};
 
@@ -18,6 +21,8 @@ pub enum ReservoirKind {
     Implicit,
     /// Drawn and written out: a [`DenseReservoir`].
     Dense,
+    /// In a file that is not at hand, and all zero here: a [`MappedReservoir`] for a weight that a checkpoint will replace.
+    Absent,
 }
 
 /// Everything of θ that is not in B.
