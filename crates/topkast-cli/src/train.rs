@@ -126,6 +126,9 @@ fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
         mib(summary.dense_training_bytes),
         mib(summary.reservoir_bytes)
     ))?;
+    if let Some(bytes) = summary.peak_rss_bytes {
+        print_line(format!("process          {:.1} MiB resident at most", mib(bytes)))?;
+    }
     let slower: Vec<&str> = summary
         .layers
         .iter()
