@@ -1,8 +1,9 @@
-//! The sparse products against the dense ones, on one thread: `cargo bench -p topkast-kernels`.
+//! The sparse products against the dense ones: `cargo bench -p topkast-kernels`, on one thread, or with `-- N` on N.
 //!
-//! The products take turns, round after round, so that a machine shared with others slows all alike and each finds the
-//! caches as another left them. Shown are the median and the fastest round, and the rate of the fastest, counting two
-//! operations for each multiply-add that the non-zeros need.
+//! The products take turns, round after round, so that a machine shared with others slows all alike. In its turn each is
+//! called twice, and the second call counts, so that it finds in the caches what its first call left there and no other
+//! product's matrices. Shown are the median and the fastest round, and the rate of the fastest, counting two operations for
+//! each multiply-add that the non-zeros need, also as a share of the peak that is measured before each shape.
 
 #![allow(clippy::print_stdout)]
 
@@ -12,9 +13,12 @@ use topkast_kernels::*;
 const ROUNDS: usize = 41;
 
 fn main() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
+    let threads = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of threads");
     let isa = Isa::current().expect("TOPKAST_ISA names an instruction set of this machine");
-    println!("{isa:?}, one thread, {ROUNDS} rounds: median ms, fastest ms, GF/s at the fastest\n");
+    println!(
+        "{isa:?}, {threads} thread(s), {ROUNDS} rounds: median ms, fastest ms, GF/s at the fastest, % of the peak\n"
+    );
     for (rows, width, positions, forward, backward) in [
         (1024, 1024, 128, 0.1, 0.2),
         (1024, 1024, 128, 0.02, 0.05),
@@ -55,6 +59,7 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
     let (mut gradient_a, mut gradient_b) = (vec![0.0; a.entries()], vec![0.0; b.entries()]);
     let mut dw = vec![0.0; w.len()];
 
+    let peak = fma_peak_gflops(isa);
     spmm(isa, &a, &values, &x, Epilogue::None, &mut y);
     check(y.row(rows / 2), naive::spmm(&a, &values, &x).row(rows / 2));
     let names = [
@@ -74,6 +79,7 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
     let mut times: [Vec<f64>; 9] = Default::default();
     for _ in 0..ROUNDS {
         let mut time = |product: usize, compute: &mut dyn FnMut()| {
+            compute();
             let start = Instant::now();
             compute();
             times[product].push(1e3 * start.elapsed().as_secs_f64());
@@ -97,7 +103,8 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         names.iter().zip(entries).zip(&times).filter(|(_, times)| !times.is_empty())
     {
         let rate = 2e-6 * (entries * positions) as f64 / times[0];
-        println!("  {name:22} {:8.3} {:8.3} {rate:6.1}", times[ROUNDS / 2], times[0]);
+        let share = 100.0 * rate / peak;
+        println!("  {name:22} {:8.3} {:8.3} {rate:6.1} {share:4.0}%", times[ROUNDS / 2], times[0]);
     }
     let sum = |products: &[usize], at: usize| products.iter().map(|&p| times[p][at]).sum::<f64>();
     let ratio = |products: &[usize], at: usize| sum(&[4, 5, 6], at) / sum(products, at);

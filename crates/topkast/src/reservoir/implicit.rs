@@ -158,7 +158,8 @@ impl Reservoir for ImplicitReservoir {
         self.entered.clear();
         self.entered.extend_from_slice(entered);
         self.entered.sort_unstable();
-        if entered.len() > 2 * self.usual() {
+        let many = entered.len() > 2 * self.usual();
+        if many {
             // As at the start, or where B∖A is drawn at random: cheaper to list again than to look up one by one.
             self.head = Head::unknown();
         } else {
@@ -167,6 +168,11 @@ impl Reservoir for ImplicitReservoir {
         }
         self.dormant.exchange(left, &mut self.entered, &mut self.spare);
         self.touch();
+        if many {
+            // There was room for all of B.
+            (self.spare, self.entered, self.ranks) = (Vec::new(), Vec::new(), Vec::new());
+            self.ahead.shrink_to_fit();
+        }
     }
 
     fn entries(&self) -> u64 {
