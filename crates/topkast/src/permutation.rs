@@ -17,11 +17,14 @@ pub(crate) struct Permutation {
     n: u64,
     /// a and b.
     sides: [u64; 2],
-    keys: [[u64; 2]; ROUNDS],
+    keys: Vec<[u64; 2]>,
 }
 
-/// Rounds that change both halves. Large layers show no structure from two on; even of 6 numbers all orders come evenly from 7 on.
-const ROUNDS: usize = 8;
+/// Rounds that change both halves. Tests find no structure in large layers from two on.
+const ROUNDS: usize = 4;
+/// Of a handful of numbers all orders come up evenly from seven rounds on.
+const ROUNDS_OF_SMALL: usize = 8;
+const SMALL: u64 = 1 << 12;
 
 impl Permutation {
     /// The largest n.
@@ -36,7 +39,8 @@ impl Permutation {
         let root = n.isqrt();
         let a = if root * root < n { root + 1 } else { root };
         let key = |number: usize| seed.numbered(number as u64).key();
-        let keys = std::array::from_fn(|round| [key(2 * round), key(2 * round + 1)]);
+        let rounds = if n < SMALL { ROUNDS_OF_SMALL } else { ROUNDS };
+        let keys = (0..rounds).map(|round| [key(2 * round), key(2 * round + 1)]).collect();
         Self { n, sides: [a, n.div_ceil(a)], keys }
     }
 

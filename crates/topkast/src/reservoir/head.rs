@@ -28,21 +28,18 @@ impl Head {
         &self.entries
     }
 
-    /// Starts over with what `list` pushes, in order of rank, and those of `others` that come before the last of them: the
-    /// first `len` of C. `list` returns whether more follow.
-    pub(super) fn fill_by_rank(
+    /// Continues with what `list` appends, in order of rank, and with those of `others` that come after all there was and
+    /// before the last of these. `list` returns whether more follow.
+    pub(super) fn extend(
         &mut self,
-        len: usize,
         others: impl Iterator<Item = Entry>,
         spare: &mut Vec<Entry>,
         list: impl FnOnce(&mut Vec<Entry>) -> bool,
     ) {
-        self.entries.clear();
-        self.entries.shrink_to(2 * len);
+        let Some(old_end) = self.end else { return };
         let more = list(&mut self.entries);
         self.end = self.entries.last().filter(|_| more).map(Entry::rank);
-        self.insert(others, spare);
-        self.truncate(len);
+        self.insert(others.filter(|entry| entry.rank() > old_end), spare);
     }
 
     /// Starts over with what `list` pushes, in ascending order of index, and those of `others` that come before the last of

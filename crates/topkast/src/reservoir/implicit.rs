@@ -29,6 +29,8 @@ pub struct ImplicitReservoir {
     ahead: Vec<u64>,
     dormant: Dormant,
     head: Head,
+    /// Of the ranks below, those that have not been in B are in the head.
+    listed: u64,
     spare: Vec<Entry>,
     entered: Vec<u64>,
     ranks: Vec<u64>,
@@ -57,6 +59,7 @@ impl ImplicitReservoir {
             ahead: Vec::new(),
             dormant: Dormant::default(),
             head: Head::unknown(),
+            listed: 0,
             spare: Vec::new(),
             entered: Vec::new(),
             ranks: Vec::new(),
@@ -73,12 +76,15 @@ impl ImplicitReservoir {
         (self.backward / 64 + 64) as usize
     }
 
-    /// Lists at least the first `count` of C.
+    /// Lists at least the first `count` of C: what is listed of them, and as many untouched entries as are missing.
     fn search(&mut self, count: usize) {
         let wanted = count.saturating_add(self.usual()).min((self.initial.n() - self.backward) as usize);
-        let Self { initial, frontier, ahead, dormant, head, spare, .. } = self;
-        head.fill_by_rank(wanted, dormant.entries(), spare, |out| {
-            list_untouched(initial, *frontier, ahead, wanted, out)
+        let Self { initial, frontier, ahead, dormant, head, listed, spare, .. } = self;
+        let missing = wanted.saturating_sub(head.entries().len());
+        *listed = (*listed).max(*frontier);
+        head.extend(dormant.entries(), spare, |out| {
+            *listed = list_untouched(initial, *listed, ahead, missing, out);
+            *listed < initial.n()
         });
     }
 
@@ -102,43 +108,47 @@ impl ImplicitReservoir {
 /// Entries that one thread computes together.
 const PART: usize = 1 << 10;
 
-/// Lists at least `count` untouched entries in order of rank, and all that are tied with the last, or all there are;
-/// returns whether there are more.
-fn list_untouched(
-    initial: &Initial,
-    frontier: u64,
-    ahead: &[u64],
-    count: usize,
-    out: &mut Vec<Entry>,
-) -> bool {
+/// Lists at least `count` untouched entries from rank `from` on, and all that are tied with the last, or all there are;
+/// returns the first rank after them.
+fn list_untouched(initial: &Initial, from: u64, ahead: &[u64], count: usize, out: &mut Vec<Entry>) -> u64 {
     let n = initial.n();
-    let mut end = frontier;
+    let ahead = &ahead[ahead.partition_point(|&rank| rank < from)..];
+    let mut end = from;
     loop {
         let touched = ahead.partition_point(|&rank| rank < end) as u64;
-        let next = n.min(frontier + touched + count as u64);
+        let next = n.min(from + touched + count as u64);
         if next == end {
             break;
         }
         end = next;
     }
-    if end > frontier {
+    if end > from {
         end = initial.end_of_ties(end - 1);
     }
-    let nothing = Entry { index: 0, value: 0.0 };
-    out.resize((end - frontier) as usize, nothing);
-    out.par_chunks_mut(PART).enumerate().for_each(|(number, part)| {
-        let first = frontier + (number * PART) as u64;
+    let before = out.len();
+    out.resize(before + (end - from) as usize, Entry { index: 0, value: 0.0 });
+    out[before..].par_chunks_mut(PART).enumerate().for_each(|(number, part)| {
+        let first = from + (number * PART) as u64;
         part.iter_mut().zip(first..).for_each(|(slot, rank)| *slot = initial.entry(rank));
     });
-    let (mut touched, mut rank) = (ahead.iter().peekable(), frontier);
-    out.retain(|_| {
-        rank += 1;
-        touched.next_if_eq(&&(rank - 1)).is_none()
-    });
-    for tied in out.chunk_by_mut(|a, b| a.value.abs() == b.value.abs()) {
+    remove_touched(out, before, from, ahead);
+    for tied in out[before..].chunk_by_mut(|a, b| a.value.abs() == b.value.abs()) {
         tied.sort_unstable_by_key(|entry| entry.index);
     }
-    end < n
+    end
+}
+
+/// Removes, of the entries from `start` on, which have the ranks from `from` on, those whose rank is in `ahead`.
+fn remove_touched(entries: &mut Vec<Entry>, start: usize, from: u64, ahead: &[u64]) {
+    let mut kept = start;
+    let mut touched = ahead.iter().peekable();
+    for (at, rank) in (start..entries.len()).zip(from..) {
+        if touched.next_if_eq(&&rank).is_none() {
+            entries[kept] = entries[at];
+            kept += 1;
+        }
+    }
+    entries.truncate(kept);
 }
 
 impl Reservoir for ImplicitReservoir {
@@ -161,7 +171,7 @@ impl Reservoir for ImplicitReservoir {
         let many = entered.len() > 2 * self.usual();
         if many {
             // As at the start, or where B∖A is drawn at random: cheaper to list again than to look up one by one.
-            self.head = Head::unknown();
+            (self.head, self.listed) = (Head::unknown(), 0);
         } else {
             let went = |index| self.entered.binary_search(&index).is_ok();
             self.head.exchange(left, entered.len(), went, &mut self.spare);
