@@ -8,6 +8,7 @@
 mod changes;
 mod clip;
 mod density;
+mod erk;
 mod init;
 mod optimizer;
 mod parameter;
@@ -23,6 +24,7 @@ mod weight;
 
 pub use clip::clip_scale;
 pub use density::{Counts, DensityError, Sparsity, name_matches};
+pub use erk::erk_counts;
 pub use init::{Init, Scale, Variance, kaiming_normal};
 pub use optimizer::{Hyper, Optimizer, PenaltyKind};
 pub use parameter::{Moments, Parameter};

@@ -51,6 +51,8 @@ pub enum Method {
 pub enum Distribution {
     /// The same in every layer, as in the paper.
     Uniform,
+    /// Erdős–Rényi-Kernel (Evci et al. 2020): in proportion to (rows + columns) / (rows · columns), exact in total.
+    Erk,
     /// As one selection over all sparse layers gives it (the paper's footnote 1): a layer may have few entries, or none.
     Global,
 }
