@@ -21,6 +21,10 @@ impl SparsityConfig {
                            remove it, or use uniform or erk";
             return Err(ConfigError::value("sparsity.layers", format!("`{}`", layer.pattern), allowed));
         }
+        if matches!(self.method, Method::Set | Method::Rigl) {
+            let allowed = "set and rigl drop and grow within each layer; use uniform or erk, or method top-kast or static";
+            return Err(ConfigError::value("sparsity.distribution", "global", allowed));
+        }
         // Static masks do not depend on θ⁰, so there the active part is known.
         if self.refreshes() && self.scale() == Scale::Active {
             let allowed = "must be full or auto where sparsity.distribution is global and method top-kast: \

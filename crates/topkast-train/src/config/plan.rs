@@ -58,6 +58,8 @@ impl Config {
         let topology = match config.method {
             Method::Dense => return Ok(LayerPlan::Dense { init }),
             Method::Static => Topology::Static,
+            Method::Set => Topology::Set,
+            Method::Rigl => Topology::Rigl,
             Method::TopKast => Topology::TopKast(config.explore.explore()),
         };
         if self.is_kept_dense(names, number) {

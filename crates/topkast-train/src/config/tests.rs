@@ -42,7 +42,7 @@ fn overrides_reach_every_kind_of_value() {
 #[test]
 fn a_wrong_override_names_itself_and_what_is_allowed() {
     refused(&["sparsity.fordward=0.9"], &["--set sparsity.fordward=0.9", "fordward", "forward"]);
-    refused(&["sparsity.method=rigl2"], &["rigl2", "top-kast", "static"]);
+    refused(&["sparsity.method=rigl2"], &["rigl2", "top-kast", "static", "set", "rigl"]);
     refused(&["seed"], &["key.path=value"]);
     refused(&["=3"], &["key.path=value"]);
     refused(&["seed.x=3"], &["seed"]);
@@ -82,6 +82,8 @@ fn impossible_values_are_refused() {
     refused(&["model.dropout=1.0"], &["model.dropout"]);
     refused(&["sparsity.refresh_every=0"], &["refresh_every"]);
     refused(&["sparsity.explore_until=1.5"], &["explore_until"]);
+    refused(&["sparsity.drop_fraction=1.1"], &["sparsity.drop_fraction = 1.1", "from 0 to 1"]);
+    refused(&["sparsity.update_until=-0.5"], &["sparsity.update_until = -0.5", "from 0 to 1"]);
     refused(&["data.validation=1.0"], &["data.validation"]);
 }
 
@@ -109,6 +111,8 @@ fn given_weights_need_a_reservoir_that_holds_them() {
 
 #[test]
 fn static_and_unexplored_layers_need_no_backward_sparsity() {
+    load(&["sparsity.method=set", "sparsity.forward=0.5"]).unwrap();
+    load(&["sparsity.method=rigl", "sparsity.forward=0.5"]).unwrap();
     load(&["sparsity.method=static", "sparsity.forward=0.5"]).unwrap();
     load(&["sparsity.explore=none", "sparsity.forward=0.5"]).unwrap();
 }
@@ -195,7 +199,9 @@ fn erk_gives_exact_totals_over_the_layers_it_decides() {
     };
     // 600 and 200 entries, by 50 to 30: 80 and 160 of 800. The last layer is dense.
     assert_eq!(counts(&[]), [(50, 100), (30, 60)]);
-    assert_eq!(counts(&["sparsity.method=static"]), [(50, 50), (30, 30)]);
+    for method in ["sparsity.method=static", "sparsity.method=set", "sparsity.method=rigl"] {
+        assert_eq!(counts(&[method]), [(50, 50), (30, 30)]);
+    }
     // 100 more, by 20.
     assert_eq!(counts(&["sparsity.keep_dense=[]"]), [(45, 90), (27, 54), (18, 36)]);
     // The layer with its own numbers keeps them; 70 and 140 of the other 700.
@@ -231,6 +237,9 @@ fn what_one_selection_over_all_layers_cannot_have_is_refused() {
     load(&[global, own, "sparsity.method=dense"]).unwrap();
     refused(&[global, "sparsity.init_scale=active"], &["sparsity.init_scale = active", "full or auto"]);
     load(&[global, "sparsity.init_scale=active", "sparsity.method=dense"]).unwrap();
+    for method in ["sparsity.method=set", "sparsity.method=rigl"] {
+        refused(&[global, method], &["sparsity.distribution = global", "set and rigl", "uniform or erk"]);
+    }
     refused(&["sparsity.distribution=erd"], &["distribution=erd", "uniform", "erk", "global"]);
     let together = |overrides: &[&str]| {
         let config = load(overrides).unwrap();
