@@ -144,3 +144,31 @@ impl Largest {
         last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Many are equal or next to each other, and they come in pieces.
+        #[test]
+        fn the_largest_are_those_of_sorting(
+            values in prop::collection::vec((0u32..6).prop_map(|low| f32::from_bits(0xbf80_0000 + low)), 1..60),
+            count in 1usize..12,
+            piece in 1usize..9,
+        ) {
+            let count = count.min(values.len());
+            let mut largest = Largest::new(count);
+            for (number, values) in values.chunks(piece).enumerate() {
+                largest.offer((number * piece) as u64, values);
+            }
+            largest.cut();
+            let mut want: Vec<Entry> = (0..).zip(&values).map(|(index, &value)| Entry { index, value }).collect();
+            want.sort_by_key(Entry::rank);
+            want.truncate(count);
+            largest.entries.sort_by_key(Entry::rank);
+            prop_assert_eq!(largest.entries, want);
+        }
+    }
+}
