@@ -72,6 +72,8 @@ fn fresh(arguments: &Arguments) -> Result<(Config, RunDir), Failure> {
     let name = match config.sparsity.method {
         Method::Dense => "dense",
         Method::Static => "static",
+        Method::Set => "set",
+        Method::Rigl => "rigl",
         Method::TopKast => "top-kast",
     };
     let out = arguments.out.clone().unwrap_or_else(|| RunDir::free(name));

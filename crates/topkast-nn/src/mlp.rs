@@ -171,6 +171,22 @@ impl Mlp {
         times
     }
 
+    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last
+    /// [`backward`](Self::backward), for the network's inputs `x`. Their product is the dense gradient of the weight.
+    pub fn for_each_gradient(
+        &mut self,
+        x: &Matrix,
+        mut visit: impl FnMut(&mut SparseWeight, &Matrix, &Matrix),
+    ) {
+        for number in 0..self.layers.len() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let Layer { linear, gradient, .. } = &mut rest[0];
+            if let Linear::Sparse(linear) = linear {
+                visit(&mut linear.weight, gradient, before.last().map_or(x, |layer| &layer.output));
+            }
+        }
+    }
+
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
     pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
         for layer in &mut self.layers {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use topkast::{Counts, Topology};
+use topkast::Counts;
 use topkast_nn::{LayerPlan, Mlp};
 
 use crate::TrainError;
@@ -156,7 +156,9 @@ impl Checkpoint {
         for ((_, [rows, width]), plan) in shape.layers().into_iter().zip(plans) {
             let (rows, all) = (rows as u64, rows as u64 * width as u64);
             let numbers = match plan {
-                LayerPlan::Sparse { topology: Topology::Static, counts, .. } => counts.active as u64,
+                LayerPlan::Sparse { topology, counts, .. } if !topology.has_reservoir() => {
+                    counts.active as u64
+                }
                 LayerPlan::Sparse { counts, .. } => match self.config.sparsity.reservoir {
                     ReservoirKind::Implicit | ReservoirKind::Mmap => counts.backward as u64,
                     ReservoirKind::Dense => all,

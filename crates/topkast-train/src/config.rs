@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML with defaults, overrides, and checks that name what is wrong and what is allowed.
 
+mod erk;
 mod global;
 mod kinds;
 mod plan;

@@ -9,6 +9,7 @@ mod machine;
 mod metrics;
 mod products;
 mod pull;
+mod refresh;
 mod report;
 mod run;
 mod score;

@@ -15,7 +15,7 @@ pub struct StepReport {
     pub samples: usize,
     /// Learning rate.
     pub lr: f64,
-    /// What the refresh before this step changed, if there was one.
+    /// What a refresh changed, before this step or (rigl) in place of its update, if there was one.
     pub refresh: Option<RefreshReport>,
     /// How long its parts took.
     pub phases: Phases,
@@ -54,7 +54,7 @@ impl RefreshReport {
 pub struct Phases {
     /// Gathering and normalising the batch.
     pub load: Duration,
-    /// Choosing A and B again, where it was due.
+    /// Choosing A and B again, where it was due, RigL's dense gradient included.
     pub refresh: Duration,
     /// The forward pass.
     pub forward: Duration,

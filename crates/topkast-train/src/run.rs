@@ -329,7 +329,11 @@ impl<'a> Run<'a> {
             training_bytes: layers.iter().map(|layer| layer.training_bytes).sum(),
             dense_training_bytes: layers.iter().map(|layer| layer.dense_training_bytes).sum(),
             reservoir_bytes: layers.iter().map(|layer| layer.reservoir_bytes).sum(),
-            train_flops_ratio: train_flops_ratio(&layers, config.sparsity.explore_until),
+            train_flops_ratio: train_flops_ratio(
+                &layers,
+                config.sparsity.explore_until,
+                self.trainer.dense_gradient_share(),
+            ),
             isa: self.trainer.isa().name().to_owned(),
             threads: rayon::current_num_threads(),
             layers,

@@ -71,7 +71,7 @@ pub struct LayerSummary {
     pub active: u64,
     /// |B|.
     pub backward: u64,
-    /// Entries that have been in B at some time.
+    /// Entries that have been in B at some time; where there is no reservoir to know of others, those in B now.
     pub touched: u64,
     /// Of those, the ones now in C.
     pub dormant: u64,
@@ -177,8 +177,9 @@ fn moments(config: &Config) -> u64 {
 }
 
 /// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
-/// weight gradient D + M for the part of the run that explores (paper §3). Dense products compute all.
-pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64) -> f64 {
+/// weight gradient D + M for the part of the run that explores (paper §3), and all of it besides in the share of the steps
+/// that compute `dense_gradients`. Dense products compute all.
+pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64, dense_gradients: f64) -> f64 {
     let (mut sparse, mut dense) = (0.0, 0.0);
     for (number, layer) in layers.iter().enumerate() {
         let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
@@ -187,6 +188,9 @@ pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64) -> 
             Products::Dense => (layer.n as f64, layer.n as f64),
         };
         sparse += passes_of_a * active + active + (backward - active) * explore_until;
+        if layer.sparse {
+            sparse += dense_gradients * layer.n as f64;
+        }
         dense += (passes_of_a + 1.0) * layer.n as f64;
     }
     sparse / dense
@@ -231,8 +235,9 @@ mod tests {
             reservoir_bytes: 0,
         };
         let layers = [layer(100, 10, 20, Products::Sparse), layer(100, 10, 30, Products::Dense)];
-        assert_eq!(train_flops_ratio(&layers, 1.0), (10.0 + 20.0 + 300.0) / 500.0);
-        assert_eq!(train_flops_ratio(&layers, 0.5), (10.0 + 15.0 + 300.0) / 500.0);
+        assert_eq!(train_flops_ratio(&layers, 1.0, 0.0), (10.0 + 20.0 + 300.0) / 500.0);
+        assert_eq!(train_flops_ratio(&layers, 0.5, 0.0), (10.0 + 15.0 + 300.0) / 500.0);
+        assert_eq!(train_flops_ratio(&layers, 1.0, 0.25), (10.0 + 20.0 + 300.0 + 50.0) / 500.0);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! One training step after another: data, refresh, forward, backward, update.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-use topkast::{Changed, Global, Optimizer, Schedule, Seed, SparseWeight, clip_scale};
+use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
 use topkast_nn::{Linear, Mlp, Mode, ParameterMut};
 
@@ -14,7 +12,8 @@ use crate::config::Config;
 use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
 use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
-use crate::report::{Clock, Phases, RefreshReport, StepReport};
+use crate::refresh::Refresh;
+use crate::report::{Clock, Phases, StepReport};
 use crate::score::{Score, evaluate};
 use crate::weights::{self, Fingerprint};
 
@@ -25,8 +24,7 @@ pub struct Trainer {
     isa: Isa,
     seed: Seed,
     network: Mlp,
-    /// Where A and B are chosen for all sparse layers together.
-    global: Option<Global>,
+    refresh: Refresh,
     optimizer: Optimizer,
     schedule: Schedule,
     data: TrainingData,
@@ -88,7 +86,6 @@ impl Trainer {
             }
         }
         let optimizer = prepare(&config, &mut network);
-        let global = config.global(&config.shape(network.inputs(), network.outputs()))?;
         let order = Order::in_sequence(data.train.len());
         let batches = order.batches(config.train.batch) as u64;
         let total_steps = match config.train.steps {
@@ -100,8 +97,8 @@ impl Trainer {
             seed: Seed::new(config.seed),
             schedule: config.optimizer.schedule(total_steps),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,
+            refresh: Refresh::new(&config, &network, total_steps)?,
             network,
-            global,
             optimizer,
             data,
             order,
@@ -216,7 +213,7 @@ impl Trainer {
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
         self.load_batch();
         phases.load = clock.lap();
-        let refresh = self.refresh();
+        let refresh = self.refresh.before_step(&mut self.network, self.step);
         phases.refresh = clock.lap();
         let explore = self.step < self.explore_steps;
         let mode = Mode::Train(self.seed.named("dropout").numbered(self.step));
@@ -235,10 +232,15 @@ impl Trainer {
         (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
         clock.lap();
         let lr = self.schedule.rate(self.step);
-        self.update(lr as f32, explore);
+        let instead = self.refresh.in_place_of_update(&mut self.network, self.isa, &self.x, self.step);
+        phases.refresh += clock.lap();
+        if instead.is_none() {
+            self.update(lr as f32, explore);
+        }
         phases.update = clock.lap();
         self.step += 1;
         let accuracy = sums.correct as f64 / samples as f64;
+        let refresh = refresh.or(instead);
         Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
     }
 
@@ -251,22 +253,6 @@ impl Trainer {
         }
         let samples = self.order.batch((self.step % batches) as usize, self.config.train.batch);
         fill_batch(&self.data.train, &self.data.normalizer, samples, &mut self.x, &mut self.labels);
-    }
-
-    /// Chooses A and B again every N steps (paper §2.1); the first choice is the initialisation's.
-    fn refresh(&mut self) -> Option<RefreshReport> {
-        let due = self.step > 0 && self.step.is_multiple_of(self.config.sparsity.refresh_every);
-        if !due || !self.config.sparsity.refreshes() {
-            return None;
-        }
-        let start = Instant::now();
-        let mut weights = self.network.sparse_weights();
-        let mut report = match &mut self.global {
-            Some(global) => refresh_together(global, &mut weights, self.step),
-            None => refresh_each(weights, self.step),
-        };
-        report.time = start.elapsed();
-        Some(report)
     }
 
     fn update(&mut self, lr: f32, explore: bool) {
@@ -329,6 +315,11 @@ impl Trainer {
         self.schedule.total_steps
     }
 
+    /// The share of all steps that compute dense gradients of sparse layers, as RigL's updates of A do.
+    pub fn dense_gradient_share(&self) -> f64 {
+        self.refresh.dense_gradients() as f64 / self.total_steps().max(1) as f64
+    }
+
     /// Steps in an epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         self.order.batches(self.config.train.batch) as u64
@@ -338,28 +329,6 @@ impl Trainer {
     pub fn network(&mut self) -> &mut Mlp {
         &mut self.network
     }
-}
-
-/// Layers do not know of each other, so each may be refreshed on a thread of its own.
-fn refresh_each(weights: Vec<&mut SparseWeight>, step: u64) -> RefreshReport {
-    let refresh = |weight: &mut SparseWeight| {
-        let active = weight.counts().active as u64;
-        let remap = weight.refresh(step)?;
-        let (newly_active, entered) = (remap.newly_active() as u64, remap.entered() as u64);
-        Some(RefreshReport { newly_active, active, entered, dormant: dormant(weight), time: Duration::ZERO })
-    };
-    weights.into_par_iter().filter_map(refresh).reduce(RefreshReport::default, RefreshReport::and)
-}
-
-fn refresh_together(global: &mut Global, weights: &mut [&mut SparseWeight], step: u64) -> RefreshReport {
-    let Changed { newly_active, entered } = global.refresh(weights, step);
-    let active = weights.iter().map(|weight| weight.counts().active as u64).sum();
-    let dormant = weights.iter().map(|weight| dormant(weight)).sum();
-    RefreshReport { newly_active, active, entered, dormant, time: Duration::ZERO }
-}
-
-fn dormant(weight: &SparseWeight) -> u64 {
-    weight.reservoir().map_or(0, |reservoir| reservoir.dormant())
 }
 
 /// The optimizer of `config`, with room for its state in `network`.

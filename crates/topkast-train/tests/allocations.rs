@@ -16,6 +16,10 @@ const DENSE: usize = 2000 * 2000 * 4;
 
 const REFRESH_EVERY: u64 = 2;
 
+/// A is updated until the end.
+const SET: [&str; 2] = ["sparsity.method=set", "sparsity.update_until=1"];
+const RIGL: [&str; 2] = ["sparsity.method=rigl", "sparsity.update_until=1"];
+
 /// What each of the first 20 steps allocated, with nine refreshes among them and the end of four epochs.
 fn steps(place: &Workplace, overrides: &[&str]) -> Vec<Allocated> {
     let refresh_every = format!("sparsity.refresh_every={REFRESH_EVERY}");
@@ -40,7 +44,7 @@ fn step(trainer: &mut Trainer) -> Allocated {
 fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
     let mut settings = vec!["sparsity.keep_dense=[]"];
     settings.extend(overrides);
-    let anew = ["sparsity.explore=random", "sparsity.distribution=global"];
+    let anew = ["sparsity.explore=random", "sparsity.distribution=global", SET[0], RIGL[0]];
     let anew = anew.iter().any(|setting| settings.contains(setting));
     let steps = steps(place, &settings);
     assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
@@ -48,6 +52,8 @@ fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
         let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
         // Drawn at random, a tenth of all entries become dormant in these steps, and the table of these doubles its room.
         let most = match (number, anew) {
+            // The lists of what grows, and tiles of the dense gradient.
+            _ if settings.contains(&RIGL[0]) => DENSE / 8,
             (_, true) => DENSE / 2,
             (..8, _) => DENSE / 8,
             _ => DENSE / 1024,
@@ -70,6 +76,8 @@ fn steps_allocate_nothing_and_refreshes_little() {
         nothing_allocated(&place, &["optimizer.clip_norm=1", "model.dropout=0.2"]);
         nothing_allocated(&place, &["model.activation=gelu", "sparsity.explore_until=0.5"]);
         nothing_allocated(&place, &["sparsity.method=static"]);
+        nothing_allocated(&place, &SET);
+        nothing_allocated(&place, &RIGL);
         nothing_allocated(&place, &["sparsity.distribution=global", "optimizer.kind=adamw"]);
         let weights =
             place.weights(&["model.hidden=[2000, 2000]", "sparsity.forward=0.99", "sparsity.backward=0.98"]);

@@ -76,6 +76,22 @@ fn given_weights() {
     resumes_at_every_step(&[&weights, "sparsity.method=dense"]);
 }
 
+/// A is updated after steps 3 and 6 and, where it is until the end, 9.
+#[test]
+fn methods_that_drop_and_grow() {
+    let adamw = ["optimizer.kind=adamw", "optimizer.lr=0.01"];
+    let often = ["sparsity.refresh_every=1", "sparsity.drop_fraction=0.9", "sparsity.update_until=1"];
+    for method in ["sparsity.method=set", "sparsity.method=rigl"] {
+        resumes_at_every_step(&[method]);
+        resumes_at_every_step(
+            &[&[method, "model.dropout=0.3", "sparsity.distribution=erk"], &adamw[..]].concat(),
+        );
+        resumes_at_every_step(
+            &[&[method, "sparsity.keep_dense=[]", "model.activation=gelu"], &often[..]].concat(),
+        );
+    }
+}
+
 #[test]
 fn exploration_that_ends_midway() {
     resumes_at_every_step(&["sparsity.explore_until=0.5", "optimizer.kind=adam", "optimizer.lr=0.01"]);

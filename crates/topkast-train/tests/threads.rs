@@ -70,6 +70,14 @@ fn a_static_mask() {
 }
 
 #[test]
+fn methods_that_drop_and_grow() {
+    for method in ["sparsity.method=set", "sparsity.method=rigl"] {
+        threads_do_not_matter(&[method, "sparsity.refresh_every=2", "sparsity.update_until=1"]);
+        threads_do_not_matter(&[method, "sparsity.distribution=erk", "optimizer.kind=adamw"]);
+    }
+}
+
+#[test]
 fn a_dense_network() {
     threads_do_not_matter(&["sparsity.method=dense"]);
 }

@@ -61,8 +61,11 @@ impl Sparsity {
     /// # Errors
     /// If no entry would be active, or more entries than a pattern can index.
     pub fn counts(self, total: u64) -> Result<Counts, DensityError> {
-        let active = floor_of_share(self.forward, total);
-        let backward = floor_of_share(self.backward, total);
+        self.checked(floor_of_share(self.forward, total), floor_of_share(self.backward, total), total)
+    }
+
+    /// A layer's counts, if it can have them.
+    pub(crate) fn checked(self, active: u64, backward: u64, total: u64) -> Result<Counts, DensityError> {
         if active == 0 {
             return Err(DensityError::NoActive { forward: self.forward, total });
         }
@@ -75,7 +78,7 @@ impl Sparsity {
 
 /// ⌊(1 − sparsity)·total⌋ as decimal arithmetic has it: `1.0 - 0.9` is a little under 0.1 in binary, so a product
 /// within rounding error of a whole number is that number.
-fn floor_of_share(sparsity: f64, total: u64) -> u64 {
+pub(crate) fn floor_of_share(sparsity: f64, total: u64) -> u64 {
     let share = (1.0 - sparsity) * total as f64;
     let nearest = share.round();
     if (share - nearest).abs() <= total as f64 * 4.0 * f64::EPSILON { nearest as u64 } else { share as u64 }

@@ -3,11 +3,13 @@
 //! A [`SparseWeight`] computes with its *active set* A, receives gradients on its *backward set* B ⊇ A, and keeps the
 //! rest, C, in a [`Reservoir`]. [`SparseWeight::refresh`] is the one path by which A and B change: it leads to the
 //! next [`Pattern`] and a [`Remap`] through which everything of length |B| goes. [`Global`] takes its place where several
-//! weights are chosen for together. This crate knows nothing of networks, files or the command line.
+//! weights are chosen for together, [`SparseWeight::set`] and [`SparseWeight::rigl`] where methods drop and grow. This crate knows nothing of networks, files or the command line.
 
 mod changes;
 mod clip;
 mod density;
+mod drop_schedule;
+mod erk;
 mod init;
 mod optimizer;
 mod parameter;
@@ -23,6 +25,8 @@ mod weight;
 
 pub use clip::clip_scale;
 pub use density::{Counts, DensityError, Sparsity, name_matches};
+pub use drop_schedule::DropSchedule;
+pub use erk::erk_counts;
 pub use init::{Init, Scale, Variance, kaiming_normal};
 pub use optimizer::{Hyper, Optimizer, PenaltyKind};
 pub use parameter::{Moments, Parameter};

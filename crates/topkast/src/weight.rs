@@ -14,9 +14,12 @@ use crate::{
 };
 
 mod choice;
+mod drop_and_grow;
 mod global;
 mod rebuild;
 mod refresh;
+mod rigl;
+mod set;
 mod window;
 use choice::Choice;
 pub use global::{Changed, Global, random_counts};
@@ -40,6 +43,17 @@ pub enum Topology {
     TopKast(Explore),
     /// A is drawn at random once and B = A.
     Static,
+    /// The same at first; then [`SparseWeight::set`] drops and grows.
+    Set,
+    /// The same at first; then [`SparseWeight::rigl`] drops and grows.
+    Rigl,
+}
+
+impl Topology {
+    /// Whether C keeps its values, in a reservoir, as entries of C may return.
+    pub fn has_reservoir(self) -> bool {
+        matches!(self, Self::TopKast(_))
+    }
 }
 
 /// A weight `[rows × width]` of which only the entries in B are held, see [`Pattern`] for their order.
@@ -73,7 +87,7 @@ pub enum WeightError {
 }
 
 impl SparseWeight {
-    /// A fresh weight: θ⁰ as `init` has it, kept as `kind` says; A and B follow from it (or, static, from the seed).
+    /// A fresh weight: θ⁰ as `init` has it, kept as `kind` says; A and B follow from it (or, not top-kast, from the seed).
     ///
     /// # Errors
     /// If the shape is empty or overflows, or `counts` does not fit in it.
@@ -88,7 +102,7 @@ impl SparseWeight {
     ) -> Result<Self, WeightError> {
         let total = checked_total(rows, width, counts)?;
         let active = counts.active;
-        if topology == Topology::Static {
+        if !topology.has_reservoir() {
             let choice = Choice::random(total, active, seed, |indices| {
                 let deviation = init.deviation(rows, width)
                     * match init.scale {
@@ -244,7 +258,7 @@ impl SparseWeight {
         self.counts
     }
 
-    /// Where C is kept; a static weight has no C that could return.
+    /// Where C is kept; only top-kast has a C that could return.
     pub fn reservoir(&self) -> Option<&dyn Reservoir> {
         self.reservoir.as_deref()
     }
@@ -273,11 +287,11 @@ impl SparseWeight {
         }
     }
 
-    /// Chooses A and B again from θ (paper §2.1): the only way they change, unless by [`Global`]. |A| and |B| stay; values
+    /// Chooses A and B again from θ (paper §2.1): the only way they change under top-kast, unless by [`Global`]. |A| and |B| stay; values
     /// stay with their entries; optimizer state follows them, is dropped where an entry leaves B, and is zero where one
     /// enters. The gradient is of no use until the next backward pass.
     ///
-    /// `step` tells random draws of different refreshes apart. A static weight is left as it is and returns `None`.
+    /// `step` tells random draws of different refreshes apart. Under another topology the weight is left as it is and returns `None`.
     pub fn refresh(&mut self, step: u64) -> Option<&Remap> {
         let Self { pattern, parameter, reservoir, refresher, .. } = self;
         let (Topology::TopKast(explore), Some(reservoir)) = (self.topology, reservoir) else {
@@ -285,7 +299,7 @@ impl SparseWeight {
         };
         let mut state = State { pattern, values: &parameter.values, reservoir: reservoir.as_mut() };
         refresher.choose(&mut state, explore, self.seed.numbered(step));
-        Some(refresher.apply(pattern, parameter, reservoir.as_mut()))
+        Some(refresher.apply(pattern, parameter, Some(reservoir.as_mut())))
     }
 
     /// Makes the changes that the refresher lists, whatever sizes they lead to.

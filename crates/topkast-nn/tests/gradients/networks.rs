@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::{Explore, Seed};
-use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
+use topkast_kernels::{Isa, Matrix, dense_weight_gradient, softmax_cross_entropy};
 use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
@@ -131,6 +131,14 @@ fn check_network(setting: &Setting) {
         network.visit(&mut |name, parameter| {
             let want = expected.next().unwrap();
             assert_all_close(gradient_of(&parameter), want, &format!("{place}: {name}"));
+        });
+        network.for_each_gradient(&setting.x, |weight, dy, x| {
+            let mut all = vec![0.0; weight.pattern().total() as usize];
+            dense_weight_gradient(isa, dy, x, &mut all);
+            weight.pattern().for_each_by_index(|index, entry| {
+                let want = weight.parameter().gradient[entry];
+                assert_close(all[index as usize], want.into(), &format!("{place}: dense gradient"));
+            });
         });
     }
 }

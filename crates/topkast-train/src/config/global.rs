@@ -18,8 +18,12 @@ impl SparsityConfig {
         }
         if let Some(layer) = self.layers.first() {
             let allowed = "no layer has a sparsity of its own where sparsity.distribution is global; \
-                           remove it, or use uniform";
+                           remove it, or use uniform or erk";
             return Err(ConfigError::value("sparsity.layers", format!("`{}`", layer.pattern), allowed));
+        }
+        if matches!(self.method, Method::Set | Method::Rigl) {
+            let allowed = "set and rigl drop and grow within each layer; use uniform or erk, or method top-kast or static";
+            return Err(ConfigError::value("sparsity.distribution", "global", allowed));
         }
         // Static masks do not depend on θ⁰, so there the active part is known.
         if self.refreshes() && self.scale() == Scale::Active {
@@ -42,10 +46,7 @@ impl Config {
         if !config.is_global() || sizes.is_empty() {
             return Ok(None);
         }
-        let total = sizes.into_iter().try_fold(0, u64::checked_add).ok_or_else(|| {
-            let allowed = "has more weights than can be counted";
-            ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), allowed)
-        })?;
+        let total = self.total(sizes.into_iter())?;
         let counts = config.sparsity(config.forward, config.backward, "sparsity")?.counts(total);
         counts.map(Some).map_err(|error| {
             let allowed = format!("all sparse layers together: {error}");

@@ -41,6 +41,10 @@ pub enum Method {
     Dense,
     /// A random mask that never changes.
     Static,
+    /// Sparse evolutionary training (Mocanu et al. 2018): the smallest of A are dropped, as many grow at random.
+    Set,
+    /// Rigging the lottery (Evci et al. 2020): the smallest of A are dropped, those of the largest gradients grow.
+    Rigl,
     /// Top-KAST.
     TopKast,
 }
@@ -51,6 +55,8 @@ pub enum Method {
 pub enum Distribution {
     /// The same in every layer, as in the paper.
     Uniform,
+    /// Erdős–Rényi-Kernel (Evci et al. 2020): in proportion to (rows + columns) / (rows · columns), exact in total.
+    Erk,
     /// As one selection over all sparse layers gives it (the paper's footnote 1): a layer may have few entries, or none.
     Global,
 }
@@ -101,7 +107,8 @@ pub enum WeightGradientKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleKind {
-    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments).
+    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments), and so for the
+    /// other methods that draw A at random.
     Auto,
     /// The active part.
     Active,

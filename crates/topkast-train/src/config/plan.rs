@@ -1,9 +1,9 @@
 //! From the configuration to a network: which layer gets what.
 
-use topkast::{Counts, Seed, Topology, WeightError, name_matches};
+use topkast::{Counts, DensityError, Seed, Topology, WeightError, name_matches};
 use topkast_nn::{Activation, LayerPlan, Linear, Mlp, MlpShape};
 
-use super::{ActivationKind, Config, ConfigError, Method};
+use super::{ActivationKind, Config, ConfigError, LayerSparsity, Method};
 
 impl Config {
     /// The network's sizes for data with `inputs` features and `classes` classes.
@@ -31,7 +31,19 @@ impl Config {
                 return Err(ConfigError::value(key, pattern, allowed));
             }
         }
-        (0..names.len()).map(|number| self.plan(&names, number, layers[number].1)).collect()
+        let sizes: Vec<[usize; 2]> = layers.iter().map(|&(_, size)| size).collect();
+        let free = |number| !self.is_kept_dense(&names, number) && self.own(&names, number).is_none();
+        let erk = self.erk(&names, &sizes, free)?;
+        (0..names.len()).map(|number| self.plan(&names, number, sizes[number], erk[number])).collect()
+    }
+
+    fn is_kept_dense(&self, names: &[&str], number: usize) -> bool {
+        self.sparsity.keep_dense.iter().any(|pattern| layer_matches(pattern, names, number))
+    }
+
+    /// What a layer is given of its own.
+    fn own(&self, names: &[&str], number: usize) -> Option<&LayerSparsity> {
+        self.sparsity.layers.iter().find(|layer| layer_matches(&layer.pattern, names, number))
     }
 
     fn plan(
@@ -39,30 +51,45 @@ impl Config {
         names: &[&str],
         number: usize,
         [rows, width]: [usize; 2],
+        erk: Option<Counts>,
     ) -> Result<LayerPlan, ConfigError> {
         let config = &self.sparsity;
         let init = self.model.init.init(config.scale());
         let topology = match config.method {
             Method::Dense => return Ok(LayerPlan::Dense { init }),
             Method::Static => Topology::Static,
+            Method::Set => Topology::Set,
+            Method::Rigl => Topology::Rigl,
             Method::TopKast => Topology::TopKast(config.explore.explore()),
         };
-        let matches = |pattern: &str| layer_matches(pattern, names, number);
-        if config.keep_dense.iter().any(|pattern| matches(pattern)) {
+        if self.is_kept_dense(names, number) {
             return Ok(LayerPlan::Dense { init });
         }
-        if config.is_global() {
-            let counts = Counts { active: 0, backward: 0 };
-            return Ok(LayerPlan::Sparse { counts, topology, init, reservoir: config.reservoir() });
-        }
-        let own = config.layers.iter().find(|layer| matches(&layer.pattern));
-        let (forward, backward) =
-            own.map_or((config.forward, config.backward), |layer| (layer.forward, layer.backward));
-        let total = rows as u64 * width as u64;
-        let counts = config.sparsity(forward, backward, "sparsity")?.counts(total).map_err(|error| {
-            ConfigError::value("sparsity.forward", forward, format!("layer {}: {error}", names[number]))
-        })?;
+        let counts = match erk {
+            Some(counts) => counts,
+            None if config.is_global() => Counts { active: 0, backward: 0 },
+            None => {
+                let own = self.own(names, number);
+                let (forward, backward) =
+                    own.map_or((config.forward, config.backward), |layer| (layer.forward, layer.backward));
+                let counts =
+                    config.sparsity(forward, backward, "sparsity")?.counts(rows as u64 * width as u64);
+                counts.map_err(|error| self.misfit(names[number], forward, error))?
+            }
+        };
         Ok(LayerPlan::Sparse { counts, topology, init, reservoir: config.reservoir() })
+    }
+
+    pub(super) fn misfit(&self, name: &str, forward: f64, error: DensityError) -> ConfigError {
+        ConfigError::value("sparsity.forward", forward, format!("layer {name}: {error}"))
+    }
+
+    /// How many weights layers of these sizes have together.
+    pub(super) fn total(&self, mut sizes: impl Iterator<Item = u64>) -> Result<u64, ConfigError> {
+        sizes.try_fold(0, u64::checked_add).ok_or_else(|| {
+            let allowed = "has more weights than can be counted";
+            ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), allowed)
+        })
     }
 
     /// A fresh network.

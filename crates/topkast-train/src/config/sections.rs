@@ -53,12 +53,16 @@ pub struct SparsityConfig {
     pub backward: f64,
     /// How sparsity is spread over layers.
     pub distribution: Distribution,
-    /// N: A and B are chosen again every so many steps.
+    /// N: A and B are chosen again every so many steps; ΔT of set and rigl.
     pub refresh_every: u64,
     /// How B∖A is chosen.
     pub explore: ExploreKind,
     /// Fraction of the steps after which B∖A gets no more updates.
     pub explore_until: f64,
+    /// α: set and rigl drop the fraction α/2 · (1 + cos(π·t/T_end)) of A at step t; 0.3 as in RigL's paper (§4).
+    pub drop_fraction: f64,
+    /// T_end as a fraction of all steps, from which on A of set and rigl stays; RigL's paper has 25,000 of 32,000 (§4).
+    pub update_until: f64,
     /// Where C is kept.
     pub reservoir: ReservoirKind,
     /// How sparse layers compute.
@@ -169,6 +173,8 @@ impl Default for SparsityConfig {
             refresh_every: 100,
             explore: ExploreKind::Magnitude,
             explore_until: 1.0,
+            drop_fraction: 0.3,
+            update_until: 0.75,
             reservoir: ReservoirKind::Implicit,
             products: ProductsKind::Sparse,
             init_scale: ScaleKind::Auto,
@@ -242,14 +248,9 @@ impl SparsityConfig {
         if self.refresh_every == 0 {
             return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
         }
-        if !(0.0..=1.0).contains(&self.explore_until) {
-            return Err(ConfigError::value(
-                "sparsity.explore_until",
-                self.explore_until,
-                "must be from 0 to 1",
-            ));
-        }
-        Ok(())
+        up_to_one("sparsity.explore_until", self.explore_until)?;
+        up_to_one("sparsity.drop_fraction", self.drop_fraction)?;
+        up_to_one("sparsity.update_until", self.update_until)
     }
 
     /// The sparsity a layer would have under the configured method: only top-kast has B larger than A.
@@ -262,7 +263,7 @@ impl SparsityConfig {
 
     /// Whether A and B change in the course of training.
     pub fn refreshes(&self) -> bool {
-        self.method == Method::TopKast
+        matches!(self.method, Method::TopKast | Method::Set | Method::Rigl)
     }
 
     /// How a network that is made without the file of weights keeps θ⁰.
@@ -362,6 +363,13 @@ impl TrainConfig {
         };
         isa.bf16().map(Some).ok_or_else(missing)
     }
+}
+
+fn up_to_one(key: &str, value: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, "must be from 0 to 1"))
 }
 
 fn below_one(key: &str, value: f64) -> Result<(), ConfigError> {

@@ -42,7 +42,7 @@ fn overrides_reach_every_kind_of_value() {
 #[test]
 fn a_wrong_override_names_itself_and_what_is_allowed() {
     refused(&["sparsity.fordward=0.9"], &["--set sparsity.fordward=0.9", "fordward", "forward"]);
-    refused(&["sparsity.method=rigl2"], &["rigl2", "top-kast", "static"]);
+    refused(&["sparsity.method=rigl2"], &["rigl2", "top-kast", "static", "set", "rigl"]);
     refused(&["seed"], &["key.path=value"]);
     refused(&["=3"], &["key.path=value"]);
     refused(&["seed.x=3"], &["seed"]);
@@ -82,6 +82,8 @@ fn impossible_values_are_refused() {
     refused(&["model.dropout=1.0"], &["model.dropout"]);
     refused(&["sparsity.refresh_every=0"], &["refresh_every"]);
     refused(&["sparsity.explore_until=1.5"], &["explore_until"]);
+    refused(&["sparsity.drop_fraction=1.1"], &["sparsity.drop_fraction = 1.1", "from 0 to 1"]);
+    refused(&["sparsity.update_until=-0.5"], &["sparsity.update_until = -0.5", "from 0 to 1"]);
     refused(&["data.validation=1.0"], &["data.validation"]);
 }
 
@@ -109,6 +111,8 @@ fn given_weights_need_a_reservoir_that_holds_them() {
 
 #[test]
 fn static_and_unexplored_layers_need_no_backward_sparsity() {
+    load(&["sparsity.method=set", "sparsity.forward=0.5"]).unwrap();
+    load(&["sparsity.method=rigl", "sparsity.forward=0.5"]).unwrap();
     load(&["sparsity.method=static", "sparsity.forward=0.5"]).unwrap();
     load(&["sparsity.explore=none", "sparsity.forward=0.5"]).unwrap();
 }
@@ -182,6 +186,49 @@ fn layers_chosen_for_together_have_exact_totals() {
 }
 
 #[test]
+fn erk_gives_exact_totals_over_the_layers_it_decides() {
+    let counts = |overrides: &[&str]| {
+        let mut all = vec!["model.hidden=[20, 10]", "sparsity.distribution=erk"];
+        all.extend(overrides);
+        let mut network = load(&all).unwrap().network(30, 10).unwrap();
+        network
+            .sparse_weights()
+            .iter()
+            .map(|it| (it.counts().active, it.counts().backward))
+            .collect::<Vec<_>>()
+    };
+    // 600 and 200 entries, by 50 to 30: 80 and 160 of 800. The last layer is dense.
+    assert_eq!(counts(&[]), [(50, 100), (30, 60)]);
+    for method in ["sparsity.method=static", "sparsity.method=set", "sparsity.method=rigl"] {
+        assert_eq!(counts(&[method]), [(50, 50), (30, 30)]);
+    }
+    // 100 more, by 20.
+    assert_eq!(counts(&["sparsity.keep_dense=[]"]), [(45, 90), (27, 54), (18, 36)]);
+    // The layer with its own numbers keeps them; 70 and 140 of the other 700.
+    let own = "sparsity.layers=[{pattern=\"hidden.1\", forward=0.5, backward=0.25}]";
+    assert_eq!(counts(&["sparsity.keep_dense=[]", own]), [(50, 100), (100, 150), (20, 40)]);
+    // The last would be at 180%.
+    let capped = counts(&["sparsity.keep_dense=[]", "sparsity.forward=0.1", "sparsity.backward=0.1"]);
+    assert_eq!(capped, [(510, 510), (200, 200), (100, 100)]);
+    assert_eq!(counts(&["sparsity.keep_dense=['*']"]), []);
+    load(&["sparsity.distribution=erk", "sparsity.method=dense"]).unwrap().network(30, 10).unwrap();
+}
+
+#[test]
+fn erk_names_a_layer_without_entries_and_too_many_weights() {
+    let message = |overrides: &[&str], inputs| {
+        let mut all = vec!["sparsity.distribution=erk", "sparsity.keep_dense=[]"];
+        all.extend(overrides);
+        load(&all).unwrap().network(inputs, 1).map(drop).unwrap_err().to_string()
+    };
+    let text = message(&["model.hidden=[30, 1]", "sparsity.forward=0.99", "sparsity.backward=0.9"], 30);
+    assert!(text.contains("layer output") && text.contains("no active entry"), "{text}");
+    let wide = format!("model.hidden={:?}", [1 << 30; 18]);
+    let text = message(&[&wide], 30);
+    assert!(text.contains("more weights than can be counted"), "{text}");
+}
+
+#[test]
 fn what_one_selection_over_all_layers_cannot_have_is_refused() {
     let global = "sparsity.distribution=global";
     let own = "sparsity.layers=[{pattern=\"hidden.1\", forward=0.5, backward=0.25}]";
@@ -190,7 +237,10 @@ fn what_one_selection_over_all_layers_cannot_have_is_refused() {
     load(&[global, own, "sparsity.method=dense"]).unwrap();
     refused(&[global, "sparsity.init_scale=active"], &["sparsity.init_scale = active", "full or auto"]);
     load(&[global, "sparsity.init_scale=active", "sparsity.method=dense"]).unwrap();
-    refused(&["sparsity.distribution=erk"], &["distribution=erk", "uniform", "global"]);
+    for method in ["sparsity.method=set", "sparsity.method=rigl"] {
+        refused(&[global, method], &["sparsity.distribution = global", "set and rigl", "uniform or erk"]);
+    }
+    refused(&["sparsity.distribution=erd"], &["distribution=erd", "uniform", "erk", "global"]);
     let together = |overrides: &[&str]| {
         let config = load(overrides).unwrap();
         config.network(10, 10).map(drop).unwrap_err().to_string()

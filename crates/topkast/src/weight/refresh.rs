@@ -261,20 +261,27 @@ impl Refresher {
         changes.into_explore.extend(drawn.map(from_reservoir));
     }
 
-    /// Makes the changes listed, where they leave sizes as they are.
+    /// Lists of magnitudes and of indices to select in.
+    pub(super) fn scratch(&mut self) -> (&mut Vec<u32>, &mut Vec<u64>) {
+        (&mut self.magnitudes, &mut self.indices)
+    }
+
+    /// Makes the changes listed, where they leave sizes as they are. Where there is no reservoir, what leaves is forgotten.
     pub(super) fn apply(
         &mut self,
         pattern: &mut Arc<Pattern>,
         parameter: &mut Parameter,
-        reservoir: &mut dyn Reservoir,
+        reservoir: Option<&mut dyn Reservoir>,
     ) -> &Remap {
         let Self { changes, remap, left, entered, of_pattern, of_parameter, .. } = self;
         remap.plan(changes, pattern.active().entries(), pattern.explore().entries());
         if changes.are_none() {
             return remap;
         }
-        list_exchanged(changes, pattern, &parameter.values, left, entered);
-        let exchange = || {
+        if reservoir.is_some() {
+            list_exchanged(changes, pattern, &parameter.values, left, entered);
+        }
+        let mut exchange = || {
             // Copied first where someone else still looks at it.
             let pattern = Arc::make_mut(pattern);
             pattern.exchange(changes, remap);
@@ -283,7 +290,12 @@ impl Refresher {
                 || parameter.remap(remap, of_parameter),
             );
         };
-        rayon::join(exchange, || reservoir.exchange(left, entered));
+        match reservoir {
+            Some(reservoir) => {
+                rayon::join(exchange, || reservoir.exchange(left, entered));
+            }
+            None => exchange(),
+        }
         remap
     }
 
@@ -295,7 +307,7 @@ impl Refresher {
         reservoir: &mut dyn Reservoir,
     ) {
         if self.changes.keep_sizes() {
-            self.apply(pattern, parameter, reservoir);
+            self.apply(pattern, parameter, Some(reservoir));
             return;
         }
         let Self { changes, left, entered, .. } = self;
