@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::dormant::Dormant;
+use super::dormant::{Dormant, insert_ascending};
 use super::head::Head;
 use super::initial::Initial;
 use super::{Reservoir, ReservoirState, SavedReservoir};
@@ -96,9 +96,7 @@ impl ImplicitReservoir {
             ranks.iter_mut().zip(indices).for_each(|(rank, &index)| *rank = initial.rank(index));
         });
         ranks.par_sort_unstable();
-        ahead.append(ranks);
-        // Two runs, which this sort sees.
-        ahead.sort();
+        insert_ascending(ahead, ranks);
         let passed = ahead.iter().zip(*frontier..).take_while(|(rank, next)| **rank == *next).count();
         ahead.drain(..passed);
         *frontier += passed as u64;
@@ -224,14 +222,12 @@ impl Reservoir for ImplicitReservoir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reservoir::DenseReservoir;
-    use crate::{Distribution, Scale, Variance};
+    use crate::Scale;
+    use crate::reservoir::twin;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn reservoir(n: usize, deviation: f64, seed: u64) -> ImplicitReservoir {
-        let init =
-            Init { distribution: Distribution::Normal, variance: Variance::Kaiming, scale: Scale::Full };
+        let init = Init::kaiming_normal(Scale::Full);
         let mut reservoir = ImplicitReservoir::new(1, n, &init, 0, Seed::new(seed)).unwrap();
         reservoir.initial.set_deviation(deviation);
         reservoir
@@ -275,51 +271,12 @@ mod tests {
             n in 1usize..1500,
             deviation in prop::sample::select(vec![1.0, 1e-43, 4e-45, 1e-47]),
             seed: u64,
-            rounds in prop::collection::vec(
-                (0usize..90, any::<bool>(), prop::collection::vec(any::<(u16, i8)>(), 0..80), any::<bool>()),
-                1..12,
-            ),
+            rounds in twin::rounds(),
         ) {
-            let mut implicit: Box<dyn Reservoir> = Box::new(reservoir(n, deviation, seed));
-            let mut dense = DenseReservoir::new(reservoir(n, deviation, seed).written_out());
-            let mut backward = BTreeMap::new();
-            for (count, magnitude, exchanged, restore) in rounds {
-                let (got, want) = (implicit.head(count), dense.head(count));
-                prop_assert!(got.len() >= count.min(n - backward.len()));
-                let common = got.len().min(want.len());
-                let bits = |entry: &Entry| (entry.index, entry.value.to_bits());
-                prop_assert!(got[..common].iter().map(bits).eq(want[..common].iter().map(bits)));
-                // The first of C come in, or any; of B any leave, with any value.
-                let (mut left, mut entered) = (Vec::new(), Vec::new());
-                if magnitude {
-                    entered.extend(want.iter().take(count).map(|entry| entry.index));
-                }
-                for (at, value) in exchanged {
-                    let index = u64::from(at) % n as u64;
-                    if backward.remove(&index).is_some() {
-                        left.push(Entry { index, value: f32::from(value) * deviation as f32 });
-                    } else if !magnitude && !entered.contains(&index)
-                        && left.iter().all(|entry| entry.index != index)
-                    {
-                        entered.push(index);
-                    }
-                }
-                backward.extend(entered.iter().map(|&index| (index, ())));
-                implicit.exchange(&left, &entered);
-                dense.exchange(&left, &entered);
-                if restore {
-                    let ReservoirState::Dormant { indices, values } = implicit.state() else { unreachable!() };
-                    let saved = SavedReservoir::Dormant { indices: indices.to_vec(), values: values.to_vec() };
-                    let backward: Vec<u64> = backward.keys().copied().collect();
-                    let restored = implicit.restored(saved, &backward).unwrap();
-                    prop_assert_eq!(restored.frontier(), implicit.frontier());
-                    implicit = restored;
-                }
-                prop_assert_eq!(implicit.dormant(), dense.dormant());
-                for index in (0..n as u64).filter(|index| !backward.contains_key(index)) {
-                    prop_assert_eq!(implicit.value(index).to_bits(), dense.value(index).to_bits());
-                }
-            }
+            let theta = reservoir(n, deviation, seed).written_out();
+            twin::check(Box::new(reservoir(n, deviation, seed)), theta, rounds, |value| {
+                f32::from(value) * deviation as f32
+            });
         }
     }
 }

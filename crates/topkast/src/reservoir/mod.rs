@@ -7,6 +7,8 @@ mod implicit;
 mod initial;
 mod mapped;
 mod search;
+#[cfg(test)]
+mod twin;
 
 pub use dense::DenseReservoir;
 pub use implicit::ImplicitReservoir;

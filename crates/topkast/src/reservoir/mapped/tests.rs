@@ -1,7 +1,6 @@
 use super::*;
-use crate::reservoir::DenseReservoir;
+use crate::reservoir::twin;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 
 fn reservoir(theta: &[f32]) -> MappedReservoir {
     MappedReservoir::new(Arc::new(theta.to_vec()))
@@ -59,47 +58,8 @@ proptest! {
     #[test]
     fn is_a_dense_reservoir_of_the_same_values(
         theta in values(),
-        rounds in prop::collection::vec(
-            (0usize..90, any::<bool>(), prop::collection::vec(any::<(u16, i8)>(), 0..80), any::<bool>()),
-            1..12,
-        ),
+        rounds in twin::rounds(),
     ) {
-        let n = theta.len();
-        let mut mapped: Box<dyn Reservoir> = Box::new(reservoir(&theta));
-        let mut dense = DenseReservoir::new(theta);
-        let mut backward = BTreeSet::new();
-        for (count, magnitude, exchanged, restore) in rounds {
-            let (got, want) = (mapped.head(count), dense.head(count));
-            prop_assert!(got.len() >= count.min(n - backward.len()));
-            let common = got.len().min(want.len());
-            let bits = |entry: &Entry| (entry.index, entry.value.to_bits());
-            prop_assert!(got[..common].iter().map(bits).eq(want[..common].iter().map(bits)));
-            // The first of C come in, or any; of B any leave, with any value.
-            let (mut left, mut entered) = (Vec::new(), Vec::new());
-            if magnitude {
-                entered.extend(want.iter().take(count).map(|entry| entry.index));
-            }
-            for (at, value) in exchanged {
-                let index = u64::from(at) % n as u64;
-                if backward.remove(&index) {
-                    left.push(Entry { index, value: f32::from(value / 32) });
-                } else if !magnitude && !entered.contains(&index) && left.iter().all(|entry| entry.index != index) {
-                    entered.push(index);
-                }
-            }
-            backward.extend(entered.iter().copied());
-            mapped.exchange(&left, &entered);
-            dense.exchange(&left, &entered);
-            if restore {
-                let ReservoirState::Dormant { indices, values } = mapped.state() else { unreachable!() };
-                let saved = SavedReservoir::Dormant { indices: indices.to_vec(), values: values.to_vec() };
-                let backward: Vec<u64> = backward.iter().copied().collect();
-                mapped = mapped.restored(saved, &backward).unwrap();
-            }
-            prop_assert_eq!(mapped.dormant(), dense.dormant());
-            for index in (0..n as u64).filter(|index| !backward.contains(index)) {
-                prop_assert_eq!(mapped.value(index).to_bits(), dense.value(index).to_bits());
-            }
-        }
+        twin::check(Box::new(reservoir(&theta)), theta, rounds, |value| f32::from(value / 32));
     }
 }
