@@ -84,6 +84,7 @@ macro_rules! cases {
 cases! {
     sgd_l2_magnitude: SGD, L2;
     sgd_l2_random: SGD, L2, ["sparsity.explore=random"];
+    sgd_l2_mixed: SGD, L2, ["sparsity.explore=mixed"];
     sgd_l1_magnitude: SGD, L1;
     sgd_l1_random: SGD, L1, ["sparsity.explore=random"];
     adamw_l2_magnitude: ADAMW, L2, ADAMW_PENALTY;

@@ -54,6 +54,7 @@ fn adamw() {
 fn random_exploration() {
     resumes_at_every_step(&["sparsity.explore=random"]);
     resumes_at_every_step(&["sparsity.explore=random", "sparsity.reservoir=dense"]);
+    resumes_at_every_step(&["sparsity.explore=mixed"]);
 }
 
 /// At this penalty entries leave B and return.

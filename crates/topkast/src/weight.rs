@@ -32,8 +32,22 @@ pub enum Explore {
     Magnitude,
     /// Uniformly at random outside A, drawn again at every refresh (the paper's ablation).
     Random,
+    /// Half of it the entries that follow A in magnitude, the other half at random outside these: what is near stays long
+    /// enough to grow, what is far is looked at. Not in the paper; see docs/experiments.
+    Mixed,
     /// Not at all: B = A.
     None,
+}
+
+impl Explore {
+    /// How many of the `count` entries of B∖A are those that follow A in magnitude.
+    pub(crate) fn nearest(self, count: usize) -> usize {
+        match self {
+            Self::Magnitude => count,
+            Self::Random | Self::None => 0,
+            Self::Mixed => count.div_ceil(2),
+        }
+    }
 }
 
 /// What decides A and B.
@@ -155,7 +169,7 @@ impl SparseWeight {
             return Self::of(choice, [rows, width], topology, None, seed);
         };
         let counts = match explore {
-            Explore::Magnitude | Explore::Random => counts,
+            Explore::Magnitude | Explore::Random | Explore::Mixed => counts,
             Explore::None => Counts { backward: counts.active, ..counts },
         };
         let choice = Choice::top_kast(reservoir.as_mut(), total, counts, explore, seed);

@@ -68,6 +68,8 @@ pub enum Distribution {
 pub enum ExploreKind {
     Magnitude,
     Random,
+    /// Half by magnitude, half at random.
+    Mixed,
     None,
 }
 
@@ -165,6 +167,7 @@ impl ExploreKind {
         match self {
             Self::Magnitude => Explore::Magnitude,
             Self::Random => Explore::Random,
+            Self::Mixed => Explore::Mixed,
             Self::None => Explore::None,
         }
     }

@@ -154,6 +154,7 @@ cases! {
     l1_decoupled: ADAMW,
         ["optimizer.penalty_kind=l1", "optimizer.penalty=0.01", "sparsity.refresh_every=7"];
     random_exploration: SGD, ["sparsity.explore=random", "sparsity.refresh_every=7"];
+    mixed_exploration: SGD, ["sparsity.explore=mixed", "sparsity.refresh_every=7"];
     random_exploration_adamw: ADAMW, ["sparsity.explore=random", "sparsity.refresh_every=7"];
     no_exploration: SGD, ["sparsity.explore=none", "sparsity.refresh_every=7"];
     exploration_that_ends: SGD, ["sparsity.explore_until=0.5", "sparsity.refresh_every=7"];

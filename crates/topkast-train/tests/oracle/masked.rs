@@ -37,7 +37,7 @@ impl Masked {
     /// Chooses A and B in every layer.
     fn choose(&mut self, seen: &[Seen]) {
         // A random B∖A cannot be foretold: it is the product's, and checked.
-        let random = self.config.sparsity.explore == ExploreKind::Random;
+        let random = matches!(self.config.sparsity.explore, ExploreKind::Random | ExploreKind::Mixed);
         if let Some(count) = self.together {
             return self.choose_together(count, random.then_some(seen));
         }
@@ -134,6 +134,8 @@ fn sizes(config: &Config, total: usize) -> [usize; 2] {
     let active = kept(config.sparsity.forward);
     match config.sparsity.explore {
         ExploreKind::None => [active, active],
-        ExploreKind::Magnitude | ExploreKind::Random => [active, kept(config.sparsity.backward)],
+        ExploreKind::Magnitude | ExploreKind::Random | ExploreKind::Mixed => {
+            [active, kept(config.sparsity.backward)]
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// A is the largest of θ, which is all in the reservoir; B∖A the next largest, or drawn at random.
+    /// A is the largest of θ, which is all in the reservoir; B∖A the next largest, or drawn at random, or both.
     pub(super) fn top_kast(
         reservoir: &mut dyn Reservoir,
         total: u64,
@@ -28,19 +28,16 @@ impl Choice {
             entries.sort_unstable_by_key(|entry| entry.index);
             entries
         };
-        match explore {
-            Explore::Magnitude | Explore::None => {
-                let head = reservoir.head(backward);
-                Self { active: by_index(&head[..active]), explore: by_index(&head[active..backward]) }
-            }
-            Explore::Random => {
-                let chosen = by_index(&reservoir.head(active)[..active]);
-                let taken: Vec<u64> = chosen.iter().map(|entry| entry.index).collect();
-                let others = outside(&taken, total, backward - active, seed.named("explore"));
-                let entry = |index| Entry { index, value: reservoir.value(index) };
-                Self { active: chosen, explore: others.into_iter().map(entry).collect() }
-            }
+        let near = active + explore.nearest(backward - active);
+        let head = &reservoir.head(near)[..near];
+        let (chosen, mut explored) = (by_index(&head[..active]), head[active..].to_vec());
+        if explore != Explore::None {
+            let mut taken: Vec<u64> = head.iter().map(|entry| entry.index).collect();
+            taken.sort_unstable();
+            let drawn = outside(&taken, total, backward - near, seed.named("explore"));
+            explored.extend(drawn.into_iter().map(|index| Entry { index, value: reservoir.value(index) }));
         }
+        Self { active: chosen, explore: by_index(&explored) }
     }
 
     /// A is drawn at random, with the values that `values` gives for its indices; B∖A is empty.
@@ -78,6 +75,14 @@ impl Choice {
         let explore = build(&self.explore).map_err(PatternError::Explore)?;
         Pattern::new(active, explore)
     }
+}
+
+/// The ascending indices in `taken` and as many drawn at random outside them as it takes for `count` in all; ascending.
+pub(super) fn with_drawn(taken: Vec<u64>, total: u64, count: usize, seed: Seed) -> Vec<u64> {
+    let drawn = outside(&taken, total, count - taken.len(), seed);
+    let mut all = [taken, drawn].concat();
+    all.sort();
+    all
 }
 
 /// `count` distinct indices below `total`, none of them in `taken`, uniformly at random, ascending.

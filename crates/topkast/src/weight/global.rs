@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::choice::outside;
+use super::choice::{outside, with_drawn};
 use super::refresh::{Cuts, State, first};
 use super::*;
 use crate::selection::{Cut, NO_MAGNITUDE, magnitude};
@@ -82,17 +82,15 @@ impl Global {
         let mut layers = Layer::all(weights);
         let Counts { active, backward } = self.counts;
         let floor = layers.iter_mut().map(Layer::floor).max().unwrap_or(0);
-        if self.explore == Explore::Random {
-            let cut = self.scratch.cut(&mut layers, floor, active);
-            draw(&mut layers, cut, backward - active, seed.named("explore"));
+        // First the one that asks more of the reservoirs.
+        let near = active + self.explore.nearest(backward - active);
+        let near_cut = self.scratch.cut(&mut layers, floor, near);
+        let cut = if near == active { near_cut } else { self.scratch.cut(&mut layers, floor, active) };
+        if near < backward {
+            draw(&mut layers, cut, near_cut, backward, seed.named("explore"));
         } else {
-            // First the one that asks more of the reservoirs.
-            let backward = self.scratch.cut(&mut layers, floor, backward);
-            let active = match self.explore {
-                Explore::None => backward,
-                _ => self.scratch.cut(&mut layers, floor, active),
-            };
-            layers.par_iter_mut().for_each(|layer| layer.list(Cuts { backward, active }));
+            let cuts = Cuts { active: cut, backward: near_cut };
+            layers.par_iter_mut().for_each(|layer| layer.list(cuts));
         }
         let changed = layers.into_par_iter().map(|layer| layer.weight.make_changes());
         changed.reduce(Changed::default, Changed::and)
@@ -200,30 +198,29 @@ impl<'a> Layer<'a> {
         refresher.list_by(&mut state, cuts.counted_from(start), asked);
     }
 
-    /// Lists what comes into A from C, and returns the numbers of A then, ascending.
-    fn list_active(&mut self, cut: Cut) -> Vec<u64> {
+    /// The numbers of what `cut` takes, ascending.
+    fn taken(&mut self, cut: Cut) -> Vec<u64> {
         let (start, asked) = (self.start, self.asked);
-        let (mut state, refresher) = self.parts();
-        let mut taken = refresher.list_active(&mut state, cut.counted_from(start), asked);
+        let mut taken = self.parts().0.taken(cut.counted_from(start), asked);
         taken.iter_mut().for_each(|index| *index += start);
         taken
     }
 
-    /// Lists what else changes, where B∖A becomes what was drawn for all layers.
-    fn list_drawn(&mut self, cut: Cut, drawn: &[u64]) {
+    /// Lists what changes where B becomes these numbers of all layers, and A those of them that `active` takes.
+    fn list_backward(&mut self, active: Cut, backward: &[u64]) {
         let start = self.start;
-        let own = within(drawn, start, self.weight.pattern.total()).iter().map(|number| number - start);
+        let own = within(backward, start, self.weight.pattern.total()).iter().map(|number| number - start);
         let (mut state, refresher) = self.parts();
-        refresher.list_drawn(&mut state, cut.counted_from(start), own);
+        refresher.list_backward(&mut state, active.counted_from(start), own);
     }
 }
 
-/// Draws `count` entries at random outside A, which `cut` decides, and lists what that changes.
-fn draw(layers: &mut [Layer<'_>], cut: Cut, count: usize, seed: Seed) {
+/// Lists what changes where B is the `count` entries that `near` takes or that are drawn at random besides.
+fn draw(layers: &mut [Layer<'_>], active: Cut, near: Cut, count: usize, seed: Seed) {
     let total = layers.iter().map(|layer| layer.weight.pattern.total()).sum();
-    let taken: Vec<Vec<u64>> = layers.par_iter_mut().map(|layer| layer.list_active(cut)).collect();
-    let drawn = outside(&taken.concat(), total, count, seed);
-    layers.par_iter_mut().for_each(|layer| layer.list_drawn(cut, &drawn));
+    let taken: Vec<Vec<u64>> = layers.par_iter_mut().map(|layer| layer.taken(near)).collect();
+    let backward = with_drawn(taken.concat(), total, count, seed);
+    layers.par_iter_mut().for_each(|layer| layer.list_backward(active, &backward));
 }
 
 impl Scratch {

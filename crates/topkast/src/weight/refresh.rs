@@ -6,7 +6,7 @@
 //!        it turns out to be outside, counting over all of B finds it
 //! ```
 
-use super::choice::outside;
+use super::choice::with_drawn;
 use super::rebuild::rebuilt;
 use super::window::{Candidate, Guess, Window, collect};
 use super::*;
@@ -56,6 +56,21 @@ impl State<'_> {
         self.pattern.active().entries()
     }
 
+    /// The indices of what `cut` takes, of C among its first `most`; ascending.
+    pub(super) fn taken(&mut self, cut: Cut, most: usize) -> Vec<u64> {
+        let takes = |index: u64, value| cut.takes(magnitude(value), || index);
+        let head = first(self.reservoir.head(most), most);
+        let mut taken: Vec<u64> =
+            head.iter().filter(|entry| takes(entry.index, entry.value)).map(|entry| entry.index).collect();
+        self.pattern.for_each_by_index(|index, entry| {
+            if takes(index, self.values[entry]) {
+                taken.push(index);
+            }
+        });
+        taken.sort();
+        taken
+    }
+
     /// How many of the first `most` of C have at least this magnitude.
     fn reserve(&mut self, lowest: u32, most: usize) -> usize {
         let mut count = 1;
@@ -75,10 +90,14 @@ impl Refresher {
     pub(super) fn choose(&mut self, state: &mut State<'_>, explore: Explore, seed: Seed) {
         self.changes.clear();
         let window = self.guess.map_or(Window::CLOSED, |guess| guess.window());
-        if explore == Explore::Random {
+        if matches!(explore, Explore::Random | Explore::Mixed) {
             self.collect(state, 0, window);
             let (active, enough) = self.cut_active(state, 0, usize::MAX);
-            self.list_random(state, active, enough, seed);
+            let near = match explore.nearest(state.pattern.explore().entries()) {
+                0 => (active, enough),
+                count => self.cut_all(state, state.active() + count),
+            };
+            self.list_random(state, active, near, seed.named("explore"));
             return;
         }
         // Entries below the largest of C may have to leave B, and no others.
@@ -105,26 +124,37 @@ impl Refresher {
 
     /// Which entries are in B, and how many first of C may be, after [`collect`](Self::collect).
     fn cut_backward(&mut self, state: &mut State<'_>, floor: u32) -> (Cut, usize) {
+        let low = self.candidates.iter().filter(|one| one.magnitude < floor).count();
+        if low == 0 { (Cut::ALL, 0) } else { self.cut_below(state, floor, low) }
+    }
+
+    /// Which are the `count` largest entries of B and C, and how many first of C may be.
+    fn cut_all(&mut self, state: &mut State<'_>, count: usize) -> (Cut, usize) {
+        self.collect(state, NO_MAGNITUDE, Window::CLOSED);
+        self.cut_below(state, NO_MAGNITUDE, count)
+    }
+
+    /// Which are the `count` largest of C and of the entries collected below `floor`, and how many first of C may be.
+    fn cut_below(&mut self, state: &mut State<'_>, floor: u32, count: usize) -> (Cut, usize) {
         let Self { candidates, magnitudes, indices, .. } = self;
         let low = candidates.iter().map(|one| one.magnitude).filter(|&magnitude| magnitude < floor);
-        let most = low.clone().count();
-        if most == 0 {
-            return (Cut::ALL, 0);
-        }
         // Far fewer come than may: as many as go.
-        let mut asked = most.div_ceil(8);
+        let mut asked = count.div_ceil(8);
         loop {
-            let head = first(state.reservoir.head(asked), most);
+            let head = first(state.reservoir.head(asked), count);
             magnitudes.clear();
             magnitudes.extend(low.clone().chain(head.iter().map(|entry| magnitude(entry.value))));
-            let cut = Cut::of(magnitudes, most, indices, |tied, indices| {
-                list_tied(tied, state.pattern, candidates, head, indices);
+            let cut = (magnitudes.len() >= count).then(|| {
+                Cut::of(magnitudes, count, indices, |tied, indices| {
+                    list_tied(tied, state.pattern, candidates, head, indices);
+                })
             });
-            let beyond = head.last().is_some_and(|entry| magnitude(entry.value) < cut.magnitude);
-            if beyond || asked >= most {
-                return (cut, head.len());
+            let lowest = cut.map_or(0, |cut| cut.magnitude);
+            let beyond = head.last().is_some_and(|entry| magnitude(entry.value) < lowest);
+            if beyond || asked >= count {
+                return (cut.expect("B and C have as many entries"), head.len());
             }
-            asked = (2 * asked).min(most);
+            asked = (2 * asked).min(count);
         }
     }
 
@@ -214,51 +244,43 @@ impl Refresher {
         }
     }
 
-    /// Lists what changes where B∖A is drawn at random: nearly all of it.
-    fn list_random(&mut self, state: &mut State<'_>, cut: Cut, enough: usize, seed: Seed) {
-        let taken = self.list_active(state, cut, enough);
+    /// Lists what changes where B∖A, but for what `near` takes, is drawn at random: nearly all of it. With each cut comes how
+    /// many first of C it may take.
+    fn list_random(&mut self, state: &mut State<'_>, active: Cut, near: (Cut, usize), seed: Seed) {
         let pattern = state.pattern;
-        let drawn = outside(&taken, pattern.total(), pattern.explore().entries(), seed.named("explore"));
-        self.list_drawn(state, cut, drawn.into_iter());
+        let backward = with_drawn(state.taken(near.0, near.1), pattern.total(), pattern.backward_len(), seed);
+        self.list_backward(state, active, backward.into_iter());
     }
 
-    /// Lists what comes into A from C, of which the first `enough` may, and returns the indices of A then, ascending.
-    pub(super) fn list_active(&mut self, state: &mut State<'_>, cut: Cut, enough: usize) -> Vec<u64> {
-        let Self { changes, .. } = self;
+    /// Lists what changes where B becomes these indices, ascending, and A those of them that `active` takes.
+    pub(super) fn list_backward(
+        &mut self,
+        state: &mut State<'_>,
+        active: Cut,
+        backward: impl Iterator<Item = u64>,
+    ) {
+        let Changes { from_active, from_explore, into_active, into_explore, .. } = &mut self.changes;
         let State { pattern, values, reservoir } = state;
-        let takes = |index: u64, value| cut.takes(magnitude(value), || index);
-        let head = first(reservoir.head(enough), enough);
-        changes.into_active.extend(head.iter().filter(|entry| takes(entry.index, entry.value)));
-        let mut taken: Vec<u64> = changes.into_active.iter().map(|entry| entry.index).collect();
+        let mut backward = backward.peekable();
+        let mut enter = |index| {
+            let entry = Entry { index, value: reservoir.value(index) };
+            let active = active.takes(magnitude(entry.value), || index);
+            (if active { &mut *into_active } else { &mut *into_explore }).push(entry);
+        };
         pattern.for_each_by_index(|index, entry| {
-            if takes(index, values[entry]) {
-                taken.push(index);
+            while let Some(other) = backward.next_if(|&other| other < index) {
+                enter(other);
             }
-        });
-        taken.sort();
-        taken
-    }
-
-    /// Lists what else changes, where B∖A becomes what was `drawn` outside A, ascending.
-    pub(super) fn list_drawn(&mut self, state: &mut State<'_>, cut: Cut, drawn: impl Iterator<Item = u64>) {
-        let Self { changes, .. } = self;
-        let State { pattern, values, reservoir } = state;
-        let mut drawn = drawn.peekable();
-        let from_reservoir = |index| Entry { index, value: reservoir.value(index) };
-        pattern.for_each_by_index(|index, entry| {
-            while let Some(other) = drawn.next_if(|&other| other < index) {
-                changes.into_explore.push(from_reservoir(other));
-            }
-            let drawn = drawn.next_if_eq(&index).is_some();
-            let active = cut.takes(magnitude(values[entry]), || index);
-            let leaver = Leaver { entry: entry as u32, cell: pattern.cell(index), stays: active || drawn };
+            let stays = backward.next_if_eq(&index).is_some();
+            let active = stays && active.takes(magnitude(values[entry]), || index);
+            let leaver = || Leaver { entry: entry as u32, cell: pattern.cell(index), stays };
             if entry < pattern.active().entries() && !active {
-                changes.from_active.push(leaver);
-            } else if entry >= pattern.active().entries() && !drawn {
-                changes.from_explore.push(leaver);
+                from_active.push(leaver());
+            } else if entry >= pattern.active().entries() && (active || !stays) {
+                from_explore.push(leaver());
             }
         });
-        changes.into_explore.extend(drawn.map(from_reservoir));
+        backward.for_each(enter);
     }
 
     /// Lists of magnitudes and of indices to select in.

@@ -90,7 +90,8 @@ fn cases() -> impl Strategy<Value = Case> {
         });
         (Just(shapes), counts)
     });
-    let explore = prop::sample::select(vec![Explore::Magnitude, Explore::Random, Explore::None]);
+    let explore =
+        prop::sample::select(vec![Explore::Magnitude, Explore::Random, Explore::Mixed, Explore::None]);
     let fixed = [Values::Shrunk, Values::Nudged, Values::Tied, Values::Zero, Values::Broken];
     let values = prop_oneof![prop::sample::select(fixed.to_vec()), (0usize..3).prop_map(Values::Emptied)];
     let rounds = prop::collection::vec(values, 1..10);
@@ -111,6 +112,11 @@ proptest! {
         prop_assert_eq!(&model.active, &model.largest(active));
         match case.explore {
             Explore::Random => prop_assert_eq!(model.backward.len(), backward),
+            Explore::Mixed => {
+                prop_assert_eq!(model.backward.len(), backward);
+                let near = model.largest(active + (backward - active).div_ceil(2));
+                prop_assert!(near.is_subset(&model.backward));
+            }
             Explore::Magnitude => prop_assert_eq!(&model.backward, &model.largest(backward)),
             Explore::None => prop_assert_eq!(&model.backward, &model.active),
         }

@@ -87,6 +87,11 @@ impl Model {
                 assert_eq!(backward.len(), backward_len);
                 assert!(active.is_subset(&backward));
             }
+            Explore::Mixed => {
+                assert_eq!(backward.len(), backward_len);
+                let near = active_len + (backward_len - active_len).div_ceil(2);
+                assert!(self.largest(near).is_subset(&backward));
+            }
             Explore::Magnitude => assert_eq!(backward, self.largest(backward_len), "B"),
             Explore::None => assert_eq!(backward, active, "B"),
         }
