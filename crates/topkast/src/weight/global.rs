@@ -210,8 +210,9 @@ impl<'a> Layer<'a> {
     fn list_backward(&mut self, active: Cut, backward: &[u64]) {
         let start = self.start;
         let own = within(backward, start, self.weight.pattern.total()).iter().map(|number| number - start);
+        let asked = self.asked;
         let (mut state, refresher) = self.parts();
-        refresher.list_backward(&mut state, active.counted_from(start), own);
+        refresher.list_backward(&mut state, active.counted_from(start), asked, own);
     }
 }
 

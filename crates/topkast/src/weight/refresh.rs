@@ -92,9 +92,9 @@ impl Refresher {
         let window = self.guess.map_or(Window::CLOSED, |guess| guess.window());
         if matches!(explore, Explore::Random | Explore::Mixed) {
             self.collect(state, 0, window);
-            let (active, enough) = self.cut_active(state, 0, usize::MAX);
+            let active = self.cut_active(state, 0, usize::MAX);
             let near = match explore.nearest(state.pattern.explore().entries()) {
-                0 => (active, enough),
+                0 => active,
                 count => self.cut_all(state, state.active() + count),
             };
             self.list_random(state, active, near, seed.named("explore"));
@@ -246,27 +246,32 @@ impl Refresher {
 
     /// Lists what changes where B∖A, but for what `near` takes, is drawn at random: nearly all of it. With each cut comes how
     /// many first of C it may take.
-    fn list_random(&mut self, state: &mut State<'_>, active: Cut, near: (Cut, usize), seed: Seed) {
+    fn list_random(&mut self, state: &mut State<'_>, active: (Cut, usize), near: (Cut, usize), seed: Seed) {
         let pattern = state.pattern;
         let backward = with_drawn(state.taken(near.0, near.1), pattern.total(), pattern.backward_len(), seed);
-        self.list_backward(state, active, backward.into_iter());
+        self.list_backward(state, active.0, active.1, backward.into_iter());
     }
 
-    /// Lists what changes where B becomes these indices, ascending, and A those of them that `active` takes.
+    /// Lists what changes where B becomes these indices, ascending, and A what `active` takes, of C among its first `most`.
     pub(super) fn list_backward(
         &mut self,
         state: &mut State<'_>,
         active: Cut,
+        most: usize,
         backward: impl Iterator<Item = u64>,
     ) {
         let Changes { from_active, from_explore, into_active, into_explore, .. } = &mut self.changes;
         let State { pattern, values, reservoir } = state;
-        let mut backward = backward.peekable();
+        let head = first(reservoir.head(most), most);
+        into_active.extend(head.iter().filter(|one| active.takes(magnitude(one.value), || one.index)));
+        into_active.sort_unstable_by_key(|entry| entry.index);
         let mut enter = |index| {
-            let entry = Entry { index, value: reservoir.value(index) };
-            let active = active.takes(magnitude(entry.value), || index);
-            (if active { &mut *into_active } else { &mut *into_explore }).push(entry);
+            // Not by the cut, which may not have seen all of C that is tied with its last.
+            if into_active.binary_search_by_key(&index, |entry| entry.index).is_err() {
+                into_explore.push(Entry { index, value: reservoir.value(index) });
+            }
         };
+        let mut backward = backward.peekable();
         pattern.for_each_by_index(|index, entry| {
             while let Some(other) = backward.next_if(|&other| other < index) {
                 enter(other);
