@@ -74,6 +74,8 @@ fn fresh(arguments: &Arguments) -> Result<(Config, RunDir), Failure> {
         Method::Static => "static",
         Method::Set => "set",
         Method::Rigl => "rigl",
+        Method::Snip => "snip",
+        Method::Pruning => "pruning",
         Method::TopKast => "top-kast",
     };
     let out = arguments.out.clone().unwrap_or_else(|| RunDir::free(name));

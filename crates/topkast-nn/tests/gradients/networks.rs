@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::{Explore, Seed};
 use topkast_kernels::{Isa, Matrix, dense_weight_gradient, softmax_cross_entropy};
-use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
+use topkast_nn::{Activation, Gradients, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
 use crate::twin::{Affine, activate, gradient_of, twins};
@@ -126,7 +126,7 @@ fn check_network(setting: &Setting) {
             softmax_cross_entropy(isa, logits, &setting.labels, setting.smoothing, Some(&mut *gradient));
         let loss = sums.loss / setting.labels.len() as f64;
         assert_close(loss as f32, setting.loss(&layers), &format!("{place}: loss"));
-        network.backward(isa, &setting.x, true);
+        network.backward(isa, &setting.x, Gradients::All);
         let mut expected = expected.iter();
         network.visit(&mut |name, parameter| {
             let want = expected.next().unwrap();

@@ -45,6 +45,10 @@ pub enum Method {
     Set,
     /// Rigging the lottery (Evci et al. 2020): the smallest of A are dropped, those of the largest gradients grow.
     Rigl,
+    /// Single-shot pruning (Lee et al. 2019): A is the weights of largest saliency on one batch before training, and stays.
+    Snip,
+    /// Gradual magnitude pruning (Zhu and Gupta 2017): A is everything at first; its smallest are dropped bit by bit.
+    Pruning,
     /// Top-KAST.
     TopKast,
 }
@@ -87,7 +91,7 @@ pub enum ReservoirKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProductsKind {
-    /// With their non-zeros.
+    /// With their non-zeros; those that are pruned with all entries, zeros too, until half of them are gone.
     Sparse,
     /// Each as was measured faster when training started.
     Auto,

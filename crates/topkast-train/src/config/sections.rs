@@ -53,7 +53,7 @@ pub struct SparsityConfig {
     pub backward: f64,
     /// How sparsity is spread over layers.
     pub distribution: Distribution,
-    /// N: A and B are chosen again every so many steps; ΔT of set and rigl.
+    /// N: A and B are chosen again every so many steps; ΔT of set, rigl and pruning.
     pub refresh_every: u64,
     /// How B∖A is chosen.
     pub explore: ExploreKind,
@@ -61,7 +61,8 @@ pub struct SparsityConfig {
     pub explore_until: f64,
     /// α: set and rigl drop the fraction α/2 · (1 + cos(π·t/T_end)) of A at step t; 0.3 as in RigL's paper (§4).
     pub drop_fraction: f64,
-    /// T_end as a fraction of all steps, from which on A of set and rigl stays; RigL's paper has 25,000 of 32,000 (§4).
+    /// T_end as a fraction of all steps, from which on A of set and rigl stays, and at which that of pruning has come to its size;
+    /// RigL's paper has 25,000 of 32,000 (§4).
     pub update_until: f64,
     /// Where C is kept.
     pub reservoir: ReservoirKind,
@@ -245,6 +246,11 @@ impl SparsityConfig {
             self.sparsity(layer.forward, layer.backward, &format!("sparsity.layers `{}`", layer.pattern))?;
         }
         self.check_global()?;
+        if self.method == Method::Pruning && self.products == ProductsKind::Auto {
+            let allowed =
+                "pruning goes from dense to sparse products by density, not by measured times; use sparse";
+            return Err(ConfigError::value("sparsity.products", "auto", allowed));
+        }
         if self.refresh_every == 0 {
             return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
         }
@@ -263,7 +269,12 @@ impl SparsityConfig {
 
     /// Whether A and B change in the course of training.
     pub fn refreshes(&self) -> bool {
-        matches!(self.method, Method::TopKast | Method::Set | Method::Rigl)
+        matches!(self.method, Method::TopKast | Method::Set | Method::Rigl | Method::Pruning)
+    }
+
+    /// T_end of set, rigl and pruning in a run of `total_steps` steps.
+    pub(crate) fn last_update(&self, total_steps: u64) -> u64 {
+        (self.update_until * total_steps as f64).round() as u64
     }
 
     /// How a network that is made without the file of weights keeps θ⁰.
@@ -277,7 +288,7 @@ impl SparsityConfig {
 
     pub(super) fn scale(&self) -> Scale {
         match (self.init_scale, self.method) {
-            (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast) => Scale::Full,
+            (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast | Method::Pruning) => Scale::Full,
             (ScaleKind::Active | ScaleKind::Auto, _) => Scale::Active,
         }
     }
