@@ -1,7 +1,7 @@
 //! What a run came to: `summary.json`.
 
 use serde::{Deserialize, Serialize};
-use topkast::Reservoir;
+use topkast::{Reservoir, Topology};
 use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
@@ -105,7 +105,8 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
             let name = layer_name(name);
             let measured = products.iter().find(|layer| layer.name == name);
             let products = measured.map_or(Products::Sparse, |layer| layer.products);
-            if !layers.is_empty() && products == Products::Sparse {
+            let pruned = weight.topology() == Topology::Pruning;
+            if !layers.is_empty() && products == Products::Sparse && !pruned {
                 // Counted whether or not this network has been trained since its last refresh. The first layer needs none.
                 pattern.transposed();
             }
