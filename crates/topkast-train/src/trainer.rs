@@ -1,5 +1,7 @@
 //! One training step after another: data, refresh, forward, backward, update.
 
+mod start;
+
 use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
@@ -9,14 +11,13 @@ use topkast_nn::{Gradients, Linear, Mlp, Mode, ParameterMut};
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::{Config, Method};
-use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
+use crate::data::{Dataset, Normalizer, Order, Split, fill_batch};
 use crate::products::{self, LayerProducts};
 use crate::pruning::Pruning;
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};
 use crate::score::{Score, evaluate};
-use crate::snip;
 use crate::summary::{LayerSummary, Shares, train_flops_ratio};
 use crate::weights::{self, Fingerprint};
 
@@ -51,37 +52,7 @@ struct TrainingData {
 }
 
 impl Trainer {
-    /// Reads the data and makes the network.
-    ///
-    /// # Errors
-    /// If the data cannot be read or the config does not fit it.
-    pub fn new(config: Config) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        Self::with_data(config, split)
-    }
-
-    /// Reads the data and goes on from a checkpoint of the same config, the file at `path`.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new) and [`restore`](Self::restore).
-    pub fn resumed(config: Config, checkpoint: &Checkpoint, path: &Path) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        let mut trainer = Self::before_start(config, split)?;
-        trainer.restore(checkpoint, path)?;
-        Ok(trainer)
-    }
-
-    /// Makes the network for data in memory.
-    ///
-    /// # Errors
-    /// If the config does not fit the data.
-    pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
-        let mut trainer = Self::before_start(config, split)?;
-        trainer.start()?;
-        Ok(trainer)
-    }
-
-    /// A trainer whose layers may have no entries yet, see [`start`](Self::start).
+    /// A trainer whose layers may have no entries yet.
     fn before_start(config: Config, split: Split) -> Result<Self, TrainError> {
         let (train, held_out) = match config.data.validation {
             0.0 => (split.train, None),
@@ -95,23 +66,6 @@ impl Trainer {
         let (network, weights) = weights::begin(&config, train.features(), train.classes())?;
         let data = TrainingData { train, held_out, test: split.test, normalizer };
         Ok(Self { weights, ..Self::with_parts(config, network, data)? })
-    }
-
-    /// Gives the layers that snip or pruning decide their first A.
-    fn start(&mut self) -> Result<(), TrainError> {
-        match self.config.sparsity.method {
-            Method::Snip => {
-                self.load_batch();
-                let Self { network, config, isa, x, labels, .. } = self;
-                if !snip::start(network, config, *isa, x, labels)?.is_finite() {
-                    return Err(self.diverged("the loss".to_owned()));
-                }
-            }
-            Method::Pruning => Pruning::start(&mut self.network),
-            _ => return Ok(()),
-        }
-        prepare(&self.config, &mut self.network);
-        Ok(())
     }
 
     fn with_parts(config: Config, mut network: Mlp, data: TrainingData) -> Result<Self, TrainError> {

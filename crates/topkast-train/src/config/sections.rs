@@ -247,11 +247,7 @@ impl SparsityConfig {
             self.sparsity(layer.forward, layer.backward, &format!("sparsity.layers `{}`", layer.pattern))?;
         }
         self.check_global()?;
-        if self.method == Method::Pruning && self.products == ProductsKind::Auto {
-            let allowed =
-                "pruning goes from dense to sparse products by density, not by measured times; use sparse";
-            return Err(ConfigError::value("sparsity.products", "auto", allowed));
-        }
+        self.check_pruning()?;
         if self.refresh_every == 0 {
             return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
         }
@@ -271,11 +267,6 @@ impl SparsityConfig {
     /// Whether A and B change in the course of training.
     pub fn refreshes(&self) -> bool {
         matches!(self.method, Method::TopKast | Method::Set | Method::Rigl | Method::Pruning)
-    }
-
-    /// T_end of set, rigl and pruning in a run of `total_steps` steps.
-    pub(crate) fn last_update(&self, total_steps: u64) -> u64 {
-        (self.update_until * total_steps as f64).round() as u64
     }
 
     /// How a network that is made without the file of weights keeps θ⁰.
