@@ -13,7 +13,6 @@ use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::{Config, Method};
 use crate::data::{Dataset, Normalizer, Order, Split, fill_batch};
 use crate::products::{self, LayerProducts};
-use crate::pruning::Pruning;
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};

@@ -111,7 +111,7 @@ pub enum WeightGradientKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleKind {
-    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments), and so for the
+    /// What was measured best: the dense matrix for top-kast and snip, the active part for static (docs/experiments), and so for the
     /// other methods that draw A at random.
     Auto,
     /// The active part.

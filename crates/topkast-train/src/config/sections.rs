@@ -280,8 +280,10 @@ impl SparsityConfig {
 
     pub(super) fn scale(&self) -> Scale {
         match (self.init_scale, self.method) {
-            (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast | Method::Pruning) => Scale::Full,
-            (ScaleKind::Active | ScaleKind::Auto, _) => Scale::Active,
+            (ScaleKind::Active, _) | (ScaleKind::Auto, Method::Static | Method::Set | Method::Rigl) => {
+                Scale::Active
+            }
+            (ScaleKind::Full | ScaleKind::Auto, _) => Scale::Full,
         }
     }
 }
