@@ -32,13 +32,14 @@ fn sizes_are_those_of_the_method() {
         assert!(message.starts_with("`hidden.0.weight`: values: "), "{message}");
         // An entry of B∖A, which these methods do not have.
         let message = setting(method).refusal_with(|all| {
-            edit_u16(all, "hidden.0.weight.explore.columns", |columns| columns.push(0));
+            let mut ends = Vec::new();
+            edit_u32(all, "hidden.0.weight.active.offsets", |offsets| ends.clone_from(offsets));
+            let mut free = 0;
+            edit_u16(all, ACTIVE, |columns| {
+                free = (0..64).find(|column| !columns[..ends[1] as usize].contains(column)).unwrap();
+            });
+            edit_u16(all, "hidden.0.weight.explore.columns", |columns| columns.push(free));
             edit_u32(all, "hidden.0.weight.explore.offsets", |offsets| offsets[1..].fill(1));
-            let of_first_row = {
-                let (_, _, data) = &all[ACTIVE];
-                u16::from_le_bytes([data[0], data[1]])
-            };
-            assert!(of_first_row > 0, "column 0 of row 0 is free");
             for part in ["values", "first"] {
                 edit_u32(all, &format!("hidden.0.weight.{part}"), |numbers| numbers.push(0));
             }
