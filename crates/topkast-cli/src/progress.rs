@@ -52,6 +52,10 @@ impl Progress {
                 ));
             }
             Event::DenseIsFaster(layer) => self.line(&advice(layer)),
+            Event::StartsDense { active, end } => self.line(&format!(
+                "pruning begins with all weights, in the time and memory of a dense network; {active} of the sparse layers' remain \
+                 from step {end} on"
+            )),
             Event::StrongPenalty(pull) => self.line(&format!(
                 "{}: the penalty, {:.2e} on B\\A, shrinks what is explored to {:.1e} of itself between refreshes; \
                  an optimizer.penalty of at most {:.1e} leaves it time",

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// exits with status 130; --resume goes on from the last one.
 #[derive(Args)]
 #[command(
-    after_help = "Example: topkast train --set sparsity.forward=0.98 --set sparsity.backward=0.95 --out runs/98"
+    after_help = "Methods (sparsity.method): top-kast, static, set, rigl, snip, pruning (dense at first), dense\n\nExample: topkast train --set sparsity.forward=0.98 --set sparsity.backward=0.95 --out runs/98"
 )]
 pub(crate) struct Arguments {
     /// Config file (TOML); left-out keys keep their defaults
@@ -74,6 +74,8 @@ fn fresh(arguments: &Arguments) -> Result<(Config, RunDir), Failure> {
         Method::Static => "static",
         Method::Set => "set",
         Method::Rigl => "rigl",
+        Method::Snip => "snip",
+        Method::Pruning => "pruning",
         Method::TopKast => "top-kast",
     };
     let out = arguments.out.clone().unwrap_or_else(|| RunDir::free(name));

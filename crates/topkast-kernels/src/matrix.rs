@@ -1,5 +1,7 @@
 //! A feature-major matrix of activations, `[features × positions]`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::buffer::{Buffer, LINE};
@@ -62,6 +64,15 @@ impl Matrix {
         if (self.features, self.positions) != (features, positions) {
             self.reset(features, positions);
         }
+    }
+
+    /// Becomes a copy of these rows of `other`.
+    ///
+    /// # Panics
+    /// If `other` has fewer.
+    pub fn copy_rows(&mut self, other: &Self, rows: Range<usize>) {
+        self.ensure(rows.len(), other.positions);
+        self.data.copy_from_slice(&other.data[rows.start * other.stride..rows.end * other.stride]);
     }
 
     /// Number of rows.

@@ -9,7 +9,7 @@
 
 use topkast::{Explore, Hyper, Init, Optimizer, PenaltyKind, ReservoirKind, Scale, Seed, Sparsity, Topology};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
-use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
+use topkast_nn::{Activation, Gradients, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 const SAMPLES: usize = 400;
 const STEPS: u64 = 1500;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         network.forward(isa, &x, Mode::Train(Seed::new(step)));
         let (logits, gradient) = network.logits_and_gradient();
         let sums = softmax_cross_entropy(isa, logits, &labels, 0.0, Some(gradient));
-        network.backward(isa, &x, true);
+        network.backward(isa, &x, Gradients::All);
         update(&mut network, &optimizer, isa, 3e-3);
         if step % 250 == 0 || step + 1 == STEPS {
             let (loss, right) = (sums.loss / SAMPLES as f64, 100 * sums.correct / SAMPLES);

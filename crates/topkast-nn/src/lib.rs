@@ -9,9 +9,10 @@ mod linear;
 mod mlp;
 mod network;
 mod product_times;
+mod tiled_products;
 
 pub use activation::{Activation, Applied};
-pub use linear::{DenseLinear, Linear, SparseLinear};
+pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
 pub use mlp::{BackwardTimes, Mlp, MlpShape};
-pub use network::{LayerPlan, Mode, ParameterMut};
+pub use network::{Gradients, LayerPlan, Mode, ParameterMut};
 pub use product_times::ProductTimes;

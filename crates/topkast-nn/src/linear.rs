@@ -1,6 +1,6 @@
 //! Linear layers, sparse and dense: `y = activation(W·x + b)`.
 
-use topkast::{Parameter, Pattern, Seed, SparseWeight, WeightError};
+use topkast::{Parameter, Pattern, Seed, SparseWeight, Topology, WeightError};
 use topkast_kernels::{
     Bf16, Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient,
     dense_weight_gradient, gelu, relu, row_sums, sddmm, sddmm_bf16, sddmm_bf16_pair, sddmm_pair, spmm,
@@ -8,6 +8,7 @@ use topkast_kernels::{
 };
 
 use crate::dense_products::{DenseProducts, LARGEST};
+use crate::tiled_products;
 use crate::{Activation, Applied, LayerPlan, ParameterMut};
 
 /// A linear layer of either kind.
@@ -140,6 +141,14 @@ impl Linear {
     }
 }
 
+/// The density from which on a layer that is being pruned uses dense products: sparse ones were as fast at 40 to 60% (docs/benchmarks).
+pub const DENSE_ABOVE: f64 = 0.5;
+
+/// Whether a layer that is being pruned computes with dense products while `active` of its `total` weights are active.
+pub fn prunes_densely(active: u64, total: u64) -> bool {
+    total <= LARGEST && active as f64 >= DENSE_ABOVE * total as f64
+}
+
 impl SparseLinear {
     /// A layer of these values.
     ///
@@ -160,9 +169,28 @@ impl SparseLinear {
         fits
     }
 
+    /// Lets a layer whose weight is being pruned compute with dense products as long as at least [`DENSE_ABOVE`] of it is active,
+    /// unless that would take more than 256 MiB an array. This follows from |A| alone; to be called whenever |A| has changed.
+    pub fn settle_products(&mut self) {
+        if self.weight.topology() != Topology::Pruning {
+            return;
+        }
+        let wanted = prunes_densely(self.weight.counts().active as u64, self.weight.pattern().total());
+        if !(wanted && self.use_dense_products()) {
+            self.dense = None;
+        }
+    }
+
     /// Bytes that dense products take, 0 where the products are sparse.
     pub fn dense_bytes(&self) -> u64 {
         self.dense.as_ref().map_or(0, |_| DenseProducts::bytes(self.weight.pattern().total()))
+    }
+
+    /// The same at its most: a layer that is being pruned begins with dense products.
+    pub fn most_dense_bytes(&self) -> u64 {
+        let total = self.weight.pattern().total();
+        let pruned = self.weight.topology() == Topology::Pruning && prunes_densely(total, total);
+        if pruned { DenseProducts::bytes(total) } else { self.dense_bytes() }
     }
 
     /// From now on rounds x and dy to bf16 for the weight gradient, whose sums stay f32. Dense products do not: where this layer
@@ -173,6 +201,10 @@ impl SparseLinear {
 
     fn forward(&mut self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
         let Self { weight, bias, dense, .. } = self;
+        if !weight.is_started() {
+            let product = |y: &mut Matrix| tiled_products::forward(isa, weight, x, y);
+            return activate_dense(isa, product, &bias.values, activation, pre, y);
+        }
         if let Some(dense) = dense {
             let product = |y: &mut Matrix| dense.forward(isa, weight, x, y);
             return activate_dense(isa, product, &bias.values, activation, pre, y);
@@ -186,8 +218,12 @@ impl SparseLinear {
     }
 
     fn input_gradient(&mut self, isa: Isa, dy: &Matrix, made_x: Option<Applied<'_>>, dx: &mut Matrix) {
-        if let Some(dense) = &self.dense {
-            dense.input_gradient(isa, &self.weight, dy, dx);
+        let dense = self.dense.as_ref();
+        if dense.is_some() || !self.weight.is_started() {
+            match dense {
+                Some(dense) => dense.input_gradient(isa, &self.weight, dy, dx),
+                None => tiled_products::input_gradient(isa, &self.weight, dy, dx),
+            }
             made_x.inspect(|made_x| made_x.backward(isa, dx));
             return;
         }

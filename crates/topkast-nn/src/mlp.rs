@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use topkast::{Seed, SparseWeight, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
-use crate::{Activation, Applied, LayerPlan, Linear, Mode, ParameterMut};
+use crate::{Activation, Applied, Gradients, LayerPlan, Linear, Mode, ParameterMut};
 
 /// An MLP's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,19 +138,21 @@ impl Mlp {
         (&layer.output, &mut layer.gradient)
     }
 
-    /// The gradients of all parameters, for the inputs `x` of the last forward pass. Entries of B∖A get theirs only
-    /// with `explore`. Returns how long it took.
+    /// The gradients that are `wanted`, for the inputs `x` of the last forward pass. Without `All` those of entries of B∖A are zero;
+    /// with `Activations` those of parameters stay what they were. Returns how long it took.
     ///
     /// # Panics
     /// If `x` is not of the last forward pass's shape.
-    pub fn backward(&mut self, isa: Isa, x: &Matrix, explore: bool) -> BackwardTimes {
+    pub fn backward(&mut self, isa: Isa, x: &Matrix, wanted: Gradients) -> BackwardTimes {
         let mut times = BackwardTimes::default();
         for number in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(number);
             let Layer { linear, gradient, .. } = &mut rest[0];
             let start = Instant::now();
             let input = before.last().map_or(x, |layer| &layer.output);
-            linear.weight_gradient(isa, input, gradient, explore);
+            if wanted != Gradients::Activations {
+                linear.weight_gradient(isa, input, gradient, wanted == Gradients::All);
+            }
             let between = Instant::now();
             times.weight_gradient += between - start;
             // Nobody needs the gradient of the network's input.

@@ -11,6 +11,17 @@ pub enum Mode {
     Evaluate,
 }
 
+/// Which gradients a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradients {
+    /// With respect to activations only.
+    Activations,
+    /// Of biases, dense weights and A as well.
+    Active,
+    /// Of B∖A as well.
+    All,
+}
+
 /// How one linear layer is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerPlan {

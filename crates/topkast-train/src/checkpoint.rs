@@ -14,8 +14,8 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use topkast::Counts;
-use topkast_nn::{LayerPlan, Mlp};
+use topkast::{Counts, Topology};
+use topkast_nn::{LayerPlan, Linear, Mlp};
 
 use crate::TrainError;
 use crate::config::{Config, ReservoirKind};
@@ -115,6 +115,27 @@ fn check_total(network: &mut Mlp, all: Counts) -> Result<(), String> {
     Ok(())
 }
 
+/// Layers that snip or pruning decide have any |A| from the file, but the first can be of one size only, and the others have no
+/// fewer than at the end.
+fn check_sizes(network: &mut Mlp, plans: &[LayerPlan]) -> Result<(), String> {
+    for ((name, linear), plan) in network.linears().zip(plans) {
+        let (Linear::Sparse(layer), LayerPlan::Sparse { counts, topology, .. }) = (linear, plan) else {
+            continue;
+        };
+        let (got, want) = (layer.weight.counts().active, counts.active);
+        match topology {
+            Topology::Snip if got != want => {
+                return Err(format!("`{name}`: {got} active entries, {want} expected"));
+            }
+            Topology::Pruning if got < want => {
+                return Err(format!("`{name}`: {got} active entries, at least {want} expected"));
+            }
+            _ => layer.settle_products(),
+        }
+    }
+    Ok(())
+}
+
 impl Checkpoint {
     /// Reads the checkpoint at `path`.
     ///
@@ -180,10 +201,14 @@ impl Checkpoint {
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
     pub fn restore(&self, network: &mut Mlp) -> Result<(), TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
-        let all = self.config.global_counts(&self.config.shape(network.inputs(), network.outputs()))?;
+        let shape = self.config.shape(network.inputs(), network.outputs());
+        let (all, plans) = (self.config.global_counts(&shape)?, self.config.plans(&shape)?);
         tensors::restore(&tensors, network, self.config.optimizer.hyper().moments())
-            .and_then(|()| all.map_or(Ok(()), |all| check_total(network, all)))
             .and_then(|()| products::apply(network, &self.state.products))
+            .and_then(|()| match all {
+                Some(all) => check_total(network, all),
+                None => check_sizes(network, &plans),
+            })
             .map_err(|problem| TrainError::checkpoint(&self.path, problem))
     }
 }

@@ -5,6 +5,7 @@ mod global;
 mod kinds;
 mod plan;
 mod sections;
+mod updates;
 
 use std::path::Path;
 

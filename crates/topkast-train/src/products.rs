@@ -1,6 +1,7 @@
 //! Whether a sparse layer's products are worth it on this machine: measured once, when training starts.
 
 use serde::{Deserialize, Serialize};
+use topkast::Topology;
 use topkast_kernels::Isa;
 use topkast_nn::{Linear, Mlp};
 
@@ -50,6 +51,10 @@ pub(crate) fn measure(
     let explore = config.explore_until > 0.0;
     let layer = |(number, (name, linear)): (usize, (&str, &mut Linear))| {
         let Linear::Sparse(layer) = linear else { return None };
+        if layer.weight.topology() == Topology::Pruning {
+            // Its density falls, and with it what would be measured.
+            return None;
+        }
         let times = layer.time_products(isa, positions, number > 0, explore);
         let dense_wins = config.products == ProductsKind::Auto
             && layer.time_copies(explore).is_some_and(|copies| times.dense + copies < times.sparse);

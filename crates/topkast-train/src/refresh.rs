@@ -8,6 +8,7 @@ use topkast_kernels::{Isa, Matrix};
 use topkast_nn::Mlp;
 
 use crate::config::{Config, ConfigError, Method};
+use crate::pruning::Pruning;
 use crate::report::RefreshReport;
 
 /// What chooses A and B again.
@@ -17,6 +18,8 @@ pub(crate) struct Refresh {
     every: u64,
     /// When set and rigl do so instead.
     drops: DropSchedule,
+    /// When pruning does.
+    pruning: Option<Pruning>,
     /// Where A and B are chosen for all sparse layers together.
     global: Option<Global>,
 }
@@ -29,9 +32,15 @@ impl Refresh {
         let drops = DropSchedule {
             alpha: config.sparsity.drop_fraction,
             every,
-            end: (config.sparsity.update_until * total_steps as f64).round() as u64,
+            end: config.sparsity.last_update(total_steps),
         };
-        Ok(Self { method: config.sparsity.method, every, drops, global })
+        let pruning = Pruning::new(config, network, total_steps)?;
+        Ok(Self { method: config.sparsity.method, every, drops, pruning, global })
+    }
+
+    /// What pruning drops when.
+    pub(crate) fn pruning(&self) -> Option<&Pruning> {
+        self.pruning.as_ref()
     }
 
     /// How many of all steps compute dense gradients.
@@ -39,7 +48,7 @@ impl Refresh {
         if self.method == Method::Rigl { self.drops.updates() } else { 0 }
     }
 
-    /// Before `step`: top-kast every N steps (paper §2.1; the first choice is the initialisation's), and set.
+    /// Before `step`: top-kast every N steps (paper §2.1; the first choice is the initialisation's), set, and pruning.
     pub(crate) fn before_step(&mut self, network: &mut Mlp, step: u64) -> Option<RefreshReport> {
         let start = Instant::now();
         let report = match self.method {
@@ -54,9 +63,15 @@ impl Refresh {
                 let fraction = self.drops.fraction(step)?;
                 each(network.sparse_weights(), |weight| weight.set(fraction, step))
             }
+            Method::Pruning => self.pruning.as_ref()?.before_step(network, step)?,
             _ => return None,
         };
         Some(RefreshReport { time: start.elapsed(), ..report })
+    }
+
+    /// Whether `step` is one without an update of the weights, for which no gradients of them are needed.
+    pub(crate) fn replaces_update(&self, step: u64) -> bool {
+        self.method == Method::Rigl && self.drops.fraction(step).is_some()
     }
 
     /// After the backward pass of `step` for the inputs `x`: rigl, which takes the place of that step's update of the weights (Evci

@@ -11,7 +11,7 @@ use crate::products::LayerProducts;
 use crate::pull::Pull;
 use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
-use crate::summary::{Summary, layer_summaries, median, share, train_flops_ratio};
+use crate::summary::{Summary, layer_summaries, median, share};
 use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
 
@@ -85,6 +85,8 @@ pub enum Event {
     Started { done: u64, total: u64, threads: usize, isa: &'static str },
     /// A sparse layer for which dense products are faster, and what it computes with nevertheless or therefore.
     DenseIsFaster(LayerProducts),
+    /// Pruning, which begins with all weights: at dense cost, until so many of them are active after this step.
+    StartsDense { active: u64, end: u64 },
     /// A layer in which the penalty empties B∖A between refreshes.
     StrongPenalty(Pull),
     /// A step was made; it took `ms`.
@@ -153,16 +155,15 @@ struct Scores {
 
 impl<'a> Run<'a> {
     fn start(config: Config, dir: &'a RunDir) -> Result<Self, TrainError> {
-        let mut trainer = Trainer::new(config)?;
         let path = dir.checkpoint();
+        let checkpoint = path.exists().then(|| Checkpoint::read(&path)).transpose()?;
+        let trainer = match &checkpoint {
+            Some(checkpoint) => Trainer::resumed(config, checkpoint, &path)?,
+            None => Trainer::new(config)?,
+        };
         fs::create_dir_all(dir.path().join("checkpoint")).map_err(TrainError::write(dir.path()))?;
-        let (mut seconds_before, mut saved) = (0.0, None);
-        if path.exists() {
-            let checkpoint = Checkpoint::read(&path)?;
-            trainer.restore(&checkpoint, &path)?;
-            seconds_before = checkpoint.state.seconds;
-            saved = Some(checkpoint.state.step);
-        }
+        let seconds_before = checkpoint.as_ref().map_or(0.0, |checkpoint| checkpoint.state.seconds);
+        let saved = checkpoint.map(|checkpoint| checkpoint.state.step);
         let config_path = dir.config();
         files::replace_text(&config_path, &trainer.config().to_text())
             .map_err(TrainError::write(&config_path))?;
@@ -214,6 +215,9 @@ impl<'a> Run<'a> {
             .iter()
             .filter(told)
             .for_each(|layer| watch(Event::DenseIsFaster(layer.clone())));
+        if let Some((active, end)) = self.trainer.pruning_ahead() {
+            watch(Event::StartsDense { active, end });
+        }
         self.trainer.strong_pulls().into_iter().for_each(|pull| watch(Event::StrongPenalty(pull)));
         while self.trainer.steps_done() < total {
             if stop.load(Ordering::Relaxed) {
@@ -329,11 +333,7 @@ impl<'a> Run<'a> {
             training_bytes: layers.iter().map(|layer| layer.training_bytes).sum(),
             dense_training_bytes: layers.iter().map(|layer| layer.dense_training_bytes).sum(),
             reservoir_bytes: layers.iter().map(|layer| layer.reservoir_bytes).sum(),
-            train_flops_ratio: train_flops_ratio(
-                &layers,
-                config.sparsity.explore_until,
-                self.trainer.dense_gradient_share(),
-            ),
+            train_flops_ratio: self.trainer.train_flops_ratio(&layers),
             isa: self.trainer.isa().name().to_owned(),
             threads: rayon::current_num_threads(),
             layers,

@@ -1,7 +1,7 @@
 //! What a run came to: `summary.json`.
 
 use serde::{Deserialize, Serialize};
-use topkast::Reservoir;
+use topkast::{Reservoir, Topology};
 use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
@@ -40,7 +40,7 @@ pub struct Summary {
     pub active: u64,
     /// |B|, over the sparse layers.
     pub backward: u64,
-    /// Weights, gradients, optimizer state and indices of all layers.
+    /// Weights, gradients, optimizer state and indices of all layers; under pruning when it begins, with all weights.
     pub training_bytes: u64,
     /// The same for the network with every layer dense.
     pub dense_training_bytes: u64,
@@ -105,7 +105,8 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
             let name = layer_name(name);
             let measured = products.iter().find(|layer| layer.name == name);
             let products = measured.map_or(Products::Sparse, |layer| layer.products);
-            if !layers.is_empty() && products == Products::Sparse {
+            let pruned = weight.topology() == Topology::Pruning;
+            if !layers.is_empty() && products == Products::Sparse && !pruned {
                 // Counted whether or not this network has been trained since its last refresh. The first layer needs none.
                 pattern.transposed();
             }
@@ -124,7 +125,7 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
                 touched: backward + dormant,
                 dormant,
                 frontier: weight.reservoir().and_then(Reservoir::frontier),
-                training_bytes: weight.training_bytes() as u64,
+                training_bytes: weight.most_training_bytes() as u64,
                 dense_training_bytes: pattern.total() * dense_entry,
                 reservoir_bytes: weight.reservoir().map_or(0, |reservoir| reservoir.bytes() as u64),
             });
@@ -157,7 +158,10 @@ pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProd
     });
     for (layer, (_, linear)) in layers.iter_mut().zip(network.linears()) {
         if let Linear::Sparse(linear) = linear {
-            layer.training_bytes += linear.dense_bytes();
+            if linear.dense_bytes() > 0 {
+                layer.products = Products::Dense;
+            }
+            layer.training_bytes += linear.most_dense_bytes();
         }
     }
     layers
@@ -176,22 +180,42 @@ fn moments(config: &Config) -> u64 {
     }
 }
 
+/// Shares of the steps of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shares {
+    /// In which B∖A gets gradients.
+    pub(crate) explore: f64,
+    /// In which sparse layers compute dense gradients, in place of all gradients of weights.
+    pub(crate) dense_gradients: f64,
+    /// As which all passes of the dense network before the first step count.
+    pub(crate) dense_passes: f64,
+}
+
 /// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
-/// weight gradient D + M for the part of the run that explores (paper §3), and all of it besides in the share of the steps
-/// that compute `dense_gradients`. Dense products compute all.
-pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64, dense_gradients: f64) -> f64 {
+/// weight gradient D + M for the part of the run that explores (paper §3), in some steps all of it. Dense products compute all,
+/// and layers that are `pruned` the mean over the run.
+pub(crate) fn train_flops_ratio(
+    layers: &[LayerSummary],
+    shares: &Shares,
+    pruned: impl Fn(&LayerSummary) -> Option<f64>,
+) -> f64 {
     let (mut sparse, mut dense) = (0.0, 0.0);
     for (number, layer) in layers.iter().enumerate() {
         let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
+        let n = layer.n as f64;
         let (active, backward) = match layer.products {
             Products::Sparse => (layer.active as f64, layer.backward as f64),
-            Products::Dense => (layer.n as f64, layer.n as f64),
+            Products::Dense => (n, n),
         };
-        sparse += passes_of_a * active + active + (backward - active) * explore_until;
+        let mean = if layer.sparse { pruned(layer) } else { None };
+        let (active, backward) = mean.map_or((active, backward), |mean| (mean, mean));
+        let gradients = active + (backward - active) * shares.explore;
+        sparse += passes_of_a * active + gradients * (1.0 - shares.dense_gradients);
+        sparse += (passes_of_a + 1.0) * n * shares.dense_passes;
         if layer.sparse {
-            sparse += dense_gradients * layer.n as f64;
+            sparse += n * shares.dense_gradients;
         }
-        dense += (passes_of_a + 1.0) * layer.n as f64;
+        dense += (passes_of_a + 1.0) * n;
     }
     sparse / dense
 }
@@ -235,9 +259,17 @@ mod tests {
             reservoir_bytes: 0,
         };
         let layers = [layer(100, 10, 20, Products::Sparse), layer(100, 10, 30, Products::Dense)];
-        assert_eq!(train_flops_ratio(&layers, 1.0, 0.0), (10.0 + 20.0 + 300.0) / 500.0);
-        assert_eq!(train_flops_ratio(&layers, 0.5, 0.0), (10.0 + 15.0 + 300.0) / 500.0);
-        assert_eq!(train_flops_ratio(&layers, 1.0, 0.25), (10.0 + 20.0 + 300.0 + 50.0) / 500.0);
+        let ratio = |explore, dense_gradients, dense_passes| {
+            train_flops_ratio(&layers, &Shares { explore, dense_gradients, dense_passes }, |_| None)
+        };
+        assert_eq!(ratio(1.0, 0.0, 0.0), (10.0 + 20.0 + 300.0) / 500.0);
+        assert_eq!(ratio(0.5, 0.0, 0.0), (10.0 + 15.0 + 300.0) / 500.0);
+        // In a quarter of the steps the dense gradient in place of all others.
+        assert_eq!(ratio(1.0, 0.25, 0.0), (10.0 + 15.0 + 25.0 + 200.0 + 75.0 + 25.0) / 500.0);
+        assert_eq!(ratio(1.0, 0.0, 0.5), (10.0 + 20.0 + 300.0 + 250.0) / 500.0);
+        let shares = Shares { explore: 1.0, ..Shares::default() };
+        let pruned = train_flops_ratio(&layers[..1], &shares, |layer| Some(layer.n as f64 / 2.0));
+        assert_eq!(pruned, (50.0 + 50.0) / 200.0);
     }
 
     #[test]

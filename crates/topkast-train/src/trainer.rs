@@ -1,20 +1,23 @@
 //! One training step after another: data, refresh, forward, backward, update.
 
+mod start;
+
 use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
-use topkast_nn::{Linear, Mlp, Mode, ParameterMut};
+use topkast_nn::{Gradients, Linear, Mlp, Mode, ParameterMut};
 
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
-use crate::config::Config;
-use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
+use crate::config::{Config, Method};
+use crate::data::{Dataset, Normalizer, Order, Split, fill_batch};
 use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};
 use crate::score::{Score, evaluate};
+use crate::summary::{LayerSummary, Shares, train_flops_ratio};
 use crate::weights::{self, Fingerprint};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -48,20 +51,8 @@ struct TrainingData {
 }
 
 impl Trainer {
-    /// Reads the data and makes the network.
-    ///
-    /// # Errors
-    /// If the data cannot be read or the config does not fit it.
-    pub fn new(config: Config) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        Self::with_data(config, split)
-    }
-
-    /// Makes the network for data in memory.
-    ///
-    /// # Errors
-    /// If the config does not fit the data.
-    pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
+    /// A trainer whose layers may have no entries yet.
+    fn before_start(config: Config, split: Split) -> Result<Self, TrainError> {
         let (train, held_out) = match config.data.validation {
             0.0 => (split.train, None),
             fraction => {
@@ -141,6 +132,10 @@ impl Trainer {
             return Err(TrainError::checkpoint(path, "has more steps than the run"));
         }
         checkpoint.restore(&mut self.network)?;
+        if let Some(pruning) = self.refresh.pruning() {
+            let checked = pruning.check(&mut self.network, checkpoint.state.step);
+            checked.map_err(|problem| TrainError::checkpoint(path, problem))?;
+        }
         self.step = checkpoint.state.step;
         self.products = checkpoint.state.products.clone();
         Ok(())
@@ -228,7 +223,12 @@ impl Trainer {
         if !loss.is_finite() {
             return Err(self.diverged("the loss".to_owned()));
         }
-        let backward = self.network.backward(self.isa, &self.x, explore);
+        let wanted = match explore {
+            _ if self.refresh.replaces_update(self.step) => Gradients::Activations,
+            true => Gradients::All,
+            false => Gradients::Active,
+        };
+        let backward = self.network.backward(self.isa, &self.x, wanted);
         (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
         clock.lap();
         let lr = self.schedule.rate(self.step);
@@ -318,6 +318,27 @@ impl Trainer {
     /// The share of all steps that compute dense gradients of sparse layers, as RigL's updates of A do.
     pub fn dense_gradient_share(&self) -> f64 {
         self.refresh.dense_gradients() as f64 / self.total_steps().max(1) as f64
+    }
+
+    /// Where weights are still to be pruned, how many sparse ones remain at last, and the step at which they come to that.
+    pub fn pruning_ahead(&self) -> Option<(u64, u64)> {
+        let pruning = self.refresh.pruning().filter(|pruning| self.step <= pruning.end())?;
+        Some((pruning.remaining(), pruning.end()))
+    }
+
+    /// Floating-point operations of the whole run, as a fraction of the dense network's; `layers` are as they are at its end.
+    pub(crate) fn train_flops_ratio(&self, layers: &[LayerSummary]) -> f64 {
+        let steps = self.total_steps();
+        let pruned = |layer: &LayerSummary| {
+            self.refresh.pruning().map(|pruning| pruning.mean_computed(steps, layer.n, layer.active))
+        };
+        let snip = self.config.sparsity.method == Method::Snip;
+        let shares = Shares {
+            explore: self.config.sparsity.explore_until,
+            dense_gradients: self.dense_gradient_share(),
+            dense_passes: if snip { 1.0 / steps.max(1) as f64 } else { 0.0 },
+        };
+        train_flops_ratio(layers, &shares, pruned)
     }
 
     /// Steps in an epoch.

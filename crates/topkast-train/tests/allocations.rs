@@ -18,6 +18,7 @@ const REFRESH_EVERY: u64 = 2;
 
 /// A is updated until the end.
 const SET: [&str; 2] = ["sparsity.method=set", "sparsity.update_until=1"];
+const SNIP: &str = "sparsity.method=snip";
 const RIGL: [&str; 2] = ["sparsity.method=rigl", "sparsity.update_until=1"];
 
 /// What each of the first 20 steps allocated, with nine refreshes among them and the end of four epochs.
@@ -45,7 +46,7 @@ fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
     let mut settings = vec!["sparsity.keep_dense=[]"];
     settings.extend(overrides);
     let anew = ["sparsity.explore=random", "sparsity.distribution=global", SET[0], RIGL[0]];
-    let anew = anew.iter().any(|setting| settings.contains(setting));
+    let anew = anew.iter().any(|setting| settings.contains(setting)) && !settings.contains(&SNIP);
     let steps = steps(place, &settings);
     assert!(steps[0].count > 0, "the first step makes every buffer: {:?}", steps[0]);
     for (number, allocated) in steps.into_iter().enumerate() {
@@ -78,6 +79,9 @@ fn steps_allocate_nothing_and_refreshes_little() {
         nothing_allocated(&place, &["sparsity.method=static"]);
         nothing_allocated(&place, &SET);
         nothing_allocated(&place, &RIGL);
+        // Its choice is made before the steps, from tiles of θ⁰ and of the gradient.
+        nothing_allocated(&place, &[SNIP]);
+        nothing_allocated(&place, &[SNIP, "sparsity.distribution=global"]);
         nothing_allocated(&place, &["sparsity.distribution=global", "optimizer.kind=adamw"]);
         let weights =
             place.weights(&["model.hidden=[2000, 2000]", "sparsity.forward=0.99", "sparsity.backward=0.98"]);

@@ -5,6 +5,8 @@ mod common;
 mod counting;
 #[path = "hostile_checkpoint/global.rs"]
 mod global;
+#[path = "hostile_checkpoint/later.rs"]
+mod later;
 
 use std::collections::HashMap;
 use std::fs;
@@ -84,7 +86,7 @@ impl Setting {
 
 fn is_about_the_run(resumed: &Result<(), TrainError>) -> bool {
     let message = resumed.as_ref().unwrap_err().to_string();
-    ["from another config", "made from other data", "has more steps"]
+    ["from another config", "made from other data", "has more steps", "where pruning has"]
         .iter()
         .any(|part| message.contains(part))
 }

@@ -51,6 +51,20 @@ fn adamw() {
 }
 
 #[test]
+fn snip() {
+    resumes_at_every_step(&["sparsity.method=snip"]);
+    resumes_at_every_step(&["sparsity.method=snip", "sparsity.distribution=global", "optimizer.kind=adamw"]);
+}
+
+/// Both layers change from dense to sparse products in the second update of A or before.
+#[test]
+fn pruning() {
+    resumes_at_every_step(&["sparsity.method=pruning"]);
+    let adamw = ["optimizer.kind=adamw", "optimizer.lr=0.01", "sparsity.refresh_every=2"];
+    resumes_at_every_step(&[&["sparsity.method=pruning", "sparsity.distribution=erk"], &adamw[..]].concat());
+}
+
+#[test]
 fn random_exploration() {
     resumes_at_every_step(&["sparsity.explore=random"]);
     resumes_at_every_step(&["sparsity.explore=random", "sparsity.reservoir=dense"]);

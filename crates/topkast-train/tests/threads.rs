@@ -78,6 +78,20 @@ fn methods_that_drop_and_grow() {
 }
 
 #[test]
+fn snip() {
+    threads_do_not_matter(&["sparsity.method=snip"]);
+    let global = ["sparsity.method=snip", "sparsity.distribution=global", "sparsity.keep_dense=[]"];
+    threads_do_not_matter(&[&global[..], &["model.activation=gelu"]].concat());
+}
+
+#[test]
+fn pruning() {
+    let often = ["sparsity.method=pruning", "sparsity.refresh_every=2", "sparsity.update_until=1"];
+    threads_do_not_matter(&often);
+    threads_do_not_matter(&[&often[..], &["optimizer.kind=adamw", "sparsity.distribution=erk"]].concat());
+}
+
+#[test]
 fn a_dense_network() {
     threads_do_not_matter(&["sparsity.method=dense"]);
 }

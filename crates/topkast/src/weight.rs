@@ -16,13 +16,19 @@ use crate::{
 mod choice;
 mod drop_and_grow;
 mod global;
+mod largest;
+mod pruning;
 mod rebuild;
 mod refresh;
 mod rigl;
 mod set;
+mod snip;
+mod start;
+mod tiles;
 mod window;
 use choice::Choice;
 pub use global::{Changed, Global, random_counts};
+pub use largest::Largest;
 use refresh::{Refresher, State};
 
 /// How B∖A is chosen.
@@ -61,12 +67,21 @@ pub enum Topology {
     Set,
     /// The same at first; then [`SparseWeight::rigl`] drops and grows.
     Rigl,
+    /// A is what [`SparseWeight::start`] is given, as saliencies say ([`SparseWeight::offer_saliencies`]), and B = A.
+    Snip,
+    /// A is everything once [`SparseWeight::start_full`] is called; then [`SparseWeight::prune`] drops. B = A.
+    Pruning,
 }
 
 impl Topology {
     /// Whether C keeps its values, in a reservoir, as entries of C may return.
     pub fn has_reservoir(self) -> bool {
         matches!(self, Self::TopKast(_))
+    }
+
+    /// Whether weights are made without entries, and A is given to them when they start.
+    pub fn starts_later(self) -> bool {
+        matches!(self, Self::Snip | Self::Pruning)
     }
 }
 
@@ -79,6 +94,8 @@ pub struct SparseWeight {
     /// The forward density of all weights chosen for together, where this is one of them: then |A| and |B| may change.
     together: Option<f64>,
     reservoir: Option<Box<dyn Reservoir>>,
+    /// θ⁰, as long as A is still to be given.
+    initial: Option<Box<dyn Reservoir>>,
     seed: Seed,
     /// On the heap, for it is large beside what else a layer holds.
     refresher: Box<Refresher>,
@@ -101,7 +118,8 @@ pub enum WeightError {
 }
 
 impl SparseWeight {
-    /// A fresh weight: θ⁰ as `init` has it, kept as `kind` says; A and B follow from it (or, not top-kast, from the seed).
+    /// A fresh weight: θ⁰ as `init` has it, kept as `kind` says; A and B follow from it (or, not top-kast, from the seed). One that
+    /// starts later ([`Topology::starts_later`]) has no entries yet, whatever `counts` are, and θ⁰ with the variance of a dense weight.
     ///
     /// # Errors
     /// If the shape is empty or overflows, or `counts` does not fit in it.
@@ -116,6 +134,11 @@ impl SparseWeight {
     ) -> Result<Self, WeightError> {
         let total = checked_total(rows, width, counts)?;
         let active = counts.active;
+        if topology.starts_later() {
+            let init = Init { scale: Scale::Full, ..*init };
+            let theta = ImplicitReservoir::new(rows, width, &init, active, seed.named("theta"))?;
+            return Self::from_theta(rows, width, counts, topology, Box::new(theta), seed);
+        }
         if !topology.has_reservoir() {
             let choice = Choice::random(total, active, seed, |indices| {
                 let deviation = init.deviation(rows, width)
@@ -146,7 +169,7 @@ impl SparseWeight {
         Self::from_theta(rows, width, counts, topology, reservoir, seed)
     }
 
-    /// A weight whose θ is given: all of it is in `reservoir`, and A and B are chosen from it.
+    /// A weight whose θ is given: all of it is in `reservoir`, and A and B are chosen from it, if it does not start later.
     ///
     /// # Errors
     /// If the shape is empty, overflows or is not the reservoir's, or `counts` does not fit in it.
@@ -162,6 +185,17 @@ impl SparseWeight {
         let (got, want) = (reservoir.entries() as usize, total as usize);
         if got != want {
             return Err(WeightError::Length { what: "values", got, want });
+        }
+        if topology.starts_later() {
+            if topology == Topology::Pruning && total > u64::from(u32::MAX) {
+                return Err(WeightError::Length {
+                    what: "entries, all active at first",
+                    got,
+                    want: u32::MAX as usize,
+                });
+            }
+            let made = Self::of(Choice::of(Vec::new()), [rows, width], topology, None, seed)?;
+            return Ok(Self { initial: Some(reservoir), ..made });
         }
         let Topology::TopKast(explore) = topology else {
             let values = |indices: &[u64]| indices.iter().map(|&index| reservoir.value(index)).collect();
@@ -188,12 +222,13 @@ impl SparseWeight {
         let pattern = Arc::new(choice.pattern(rows, width)?);
         let parameter = Parameter::new(choice.values(&pattern));
         let (counts, together, refresher) = (counts_of(&pattern), None, Box::default());
-        Ok(Self { pattern, parameter, topology, counts, together, reservoir, seed, refresher })
+        let initial = None;
+        Ok(Self { pattern, parameter, topology, counts, together, reservoir, initial, seed, refresher })
     }
 
     /// Becomes what a checkpoint holds: sets, values, optimizer state and reservoir of a weight made with the same
-    /// arguments. One chosen for together with others ([`Global`]) takes sets of any size: that they are right in total is for
-    /// the caller to check.
+    /// arguments, which may not have been started. One chosen for together with others ([`Global`]) takes sets of any size, and one
+    /// that starts later any A = B: that sizes are right is for the caller to check.
     ///
     /// # Errors
     /// If the parts do not fit this weight or each other; the weight is then unchanged.
@@ -206,6 +241,10 @@ impl SparseWeight {
         let (rows, width) = (self.pattern.rows(), self.pattern.width());
         let counts = match self.together {
             Some(_) => counts_of(&pattern),
+            None if self.topology.starts_later() => {
+                let active = pattern.active().entries();
+                Counts { active, backward: active }
+            }
             None => self.counts,
         };
         let Counts { active, backward } = counts;
@@ -238,6 +277,7 @@ impl SparseWeight {
         self.counts = counts;
         self.parameter = parameter;
         self.reservoir = reservoir;
+        self.initial = None;
         *self.refresher = Refresher::default();
         Ok(())
     }
@@ -325,7 +365,7 @@ impl SparseWeight {
             newly_active: changes.newly_active() as u64,
             entered: changes.entered().count() as u64,
         };
-        refresher.apply_any(pattern, parameter, reservoir.as_mut());
+        refresher.apply_any(pattern, parameter, Some(reservoir.as_mut()));
         self.counts = counts_of(&self.pattern);
         changed
     }

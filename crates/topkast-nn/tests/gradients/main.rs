@@ -4,6 +4,7 @@
 mod layers;
 mod networks;
 mod numbers;
+mod tiled;
 mod twin;
 
 use topkast::{Counts, Explore, Init, ReservoirKind, Scale, Topology};

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::{Explore, Seed};
 use topkast_kernels::{Isa, Matrix, dense_weight_gradient, softmax_cross_entropy};
-use topkast_nn::{Activation, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
+use topkast_nn::{Activation, Gradients, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
 use crate::twin::{Affine, activate, gradient_of, twins};
@@ -126,7 +126,10 @@ fn check_network(setting: &Setting) {
             softmax_cross_entropy(isa, logits, &setting.labels, setting.smoothing, Some(&mut *gradient));
         let loss = sums.loss / setting.labels.len() as f64;
         assert_close(loss as f32, setting.loss(&layers), &format!("{place}: loss"));
-        network.backward(isa, &setting.x, true);
+        network.backward(isa, &setting.x, Gradients::All);
+        let computed: Vec<Vec<f32>> = gradients(&mut network);
+        network.backward(isa, &setting.x, Gradients::Activations);
+        assert_eq!(gradients(&mut network), computed, "{place}: gradients of parameters stay");
         let mut expected = expected.iter();
         network.visit(&mut |name, parameter| {
             let want = expected.next().unwrap();
@@ -141,6 +144,13 @@ fn check_network(setting: &Setting) {
             });
         });
     }
+}
+
+/// Those of all parameters.
+fn gradients(network: &mut Mlp) -> Vec<Vec<f32>> {
+    let mut gradients = Vec::new();
+    network.visit(&mut |_, parameter| gradients.push(gradient_of(&parameter).to_vec()));
+    gradients
 }
 
 fn shape(inputs: usize, hidden: &[usize], outputs: usize, activation: Activation, dropout: f32) -> MlpShape {

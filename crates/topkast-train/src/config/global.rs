@@ -21,12 +21,12 @@ impl SparsityConfig {
                            remove it, or use uniform or erk";
             return Err(ConfigError::value("sparsity.layers", format!("`{}`", layer.pattern), allowed));
         }
-        if matches!(self.method, Method::Set | Method::Rigl) {
-            let allowed = "set and rigl drop and grow within each layer; use uniform or erk, or method top-kast or static";
+        if matches!(self.method, Method::Set | Method::Rigl | Method::Pruning) {
+            let allowed = "set, rigl and pruning drop within each layer; use uniform or erk, or method top-kast, static or snip";
             return Err(ConfigError::value("sparsity.distribution", "global", allowed));
         }
-        // Static masks do not depend on θ⁰, so there the active part is known.
-        if self.refreshes() && self.scale() == Scale::Active {
+        // Of other methods the active part is known before values are scaled.
+        if self.method == Method::TopKast && self.scale() == Scale::Active {
             let allowed = "must be full or auto where sparsity.distribution is global and method top-kast: \
                            which part is active depends on the scale of every layer";
             return Err(ConfigError::value("sparsity.init_scale", "active", allowed));
@@ -56,7 +56,7 @@ impl Config {
 
     /// What chooses for all sparse layers of `shape`, where their sets are chosen together again and again.
     pub(crate) fn global(&self, shape: &MlpShape) -> Result<Option<Global>, ConfigError> {
-        let counts = self.global_counts(shape)?.filter(|_| self.sparsity.refreshes());
+        let counts = self.global_counts(shape)?.filter(|_| self.sparsity.method == Method::TopKast);
         Ok(counts.map(|counts| Global::new(counts, self.sparsity.explore.explore(), self.global_seed())))
     }
 
@@ -66,7 +66,7 @@ impl Config {
         shape: &MlpShape,
         mut plans: Vec<LayerPlan>,
     ) -> Result<Vec<LayerPlan>, ConfigError> {
-        let all = self.global_counts(shape)?.filter(|_| !self.sparsity.refreshes());
+        let all = self.global_counts(shape)?.filter(|_| self.sparsity.method == Method::Static);
         if let Some(all) = all {
             let seed = self.global_seed().named("mask");
             let shares = random_counts(&sparse_sizes(shape, &plans), all.active, seed);

@@ -45,6 +45,10 @@ pub enum Method {
     Set,
     /// Rigging the lottery (Evci et al. 2020): the smallest of A are dropped, those of the largest gradients grow.
     Rigl,
+    /// Single-shot pruning (Lee et al. 2019): A is the weights of largest saliency on one batch before training, and stays.
+    Snip,
+    /// Gradual magnitude pruning (Zhu and Gupta 2017): A is everything at first; its smallest are dropped bit by bit.
+    Pruning,
     /// Top-KAST.
     TopKast,
 }
@@ -89,7 +93,7 @@ pub enum ReservoirKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProductsKind {
-    /// With their non-zeros.
+    /// With their non-zeros; those that are pruned with all entries, zeros too, until half of them are gone.
     Sparse,
     /// Each as was measured faster when training started.
     Auto,
@@ -109,7 +113,7 @@ pub enum WeightGradientKind {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleKind {
-    /// What was measured best: the dense matrix for top-kast, the active part for static (docs/experiments), and so for the
+    /// What was measured best: the dense matrix for top-kast and snip, the active part for static (docs/experiments), and so for the
     /// other methods that draw A at random.
     Auto,
     /// The active part.

@@ -60,6 +60,8 @@ impl Config {
             Method::Static => Topology::Static,
             Method::Set => Topology::Set,
             Method::Rigl => Topology::Rigl,
+            Method::Snip => Topology::Snip,
+            Method::Pruning => Topology::Pruning,
             Method::TopKast => Topology::TopKast(config.explore.explore()),
         };
         if self.is_kept_dense(names, number) {
@@ -92,7 +94,7 @@ impl Config {
         })
     }
 
-    /// A fresh network.
+    /// A fresh network. Layers that snip or pruning decide have no entries yet.
     ///
     /// # Errors
     /// If the sparsity does not fit a layer.

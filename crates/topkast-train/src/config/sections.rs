@@ -53,7 +53,8 @@ pub struct SparsityConfig {
     pub backward: f64,
     /// How sparsity is spread over layers.
     pub distribution: Distribution,
-    /// N: A and B are chosen again every so many steps; ΔT of set and rigl.
+    /// N: A and B are chosen again every so many steps; ΔT of set, rigl and pruning, whose paper found no difference from 100 to 1000
+    /// (§3).
     pub refresh_every: u64,
     /// How B∖A is chosen.
     pub explore: ExploreKind,
@@ -61,7 +62,8 @@ pub struct SparsityConfig {
     pub explore_until: f64,
     /// α: set and rigl drop the fraction α/2 · (1 + cos(π·t/T_end)) of A at step t; 0.3 as in RigL's paper (§4).
     pub drop_fraction: f64,
-    /// T_end as a fraction of all steps, from which on A of set and rigl stays; RigL's paper has 25,000 of 32,000 (§4).
+    /// T_end as a fraction of all steps, from which on A of set and rigl stays, and at which that of pruning has come to its size;
+    /// RigL's paper has 25,000 of 32,000 (§4).
     pub update_until: f64,
     /// Where C is kept.
     pub reservoir: ReservoirKind,
@@ -245,6 +247,7 @@ impl SparsityConfig {
             self.sparsity(layer.forward, layer.backward, &format!("sparsity.layers `{}`", layer.pattern))?;
         }
         self.check_global()?;
+        self.check_pruning()?;
         if self.refresh_every == 0 {
             return Err(ConfigError::value("sparsity.refresh_every", 0, "must be at least 1"));
         }
@@ -263,7 +266,7 @@ impl SparsityConfig {
 
     /// Whether A and B change in the course of training.
     pub fn refreshes(&self) -> bool {
-        matches!(self.method, Method::TopKast | Method::Set | Method::Rigl)
+        matches!(self.method, Method::TopKast | Method::Set | Method::Rigl | Method::Pruning)
     }
 
     /// How a network that is made without the file of weights keeps θ⁰.
@@ -277,8 +280,10 @@ impl SparsityConfig {
 
     pub(super) fn scale(&self) -> Scale {
         match (self.init_scale, self.method) {
-            (ScaleKind::Full, _) | (ScaleKind::Auto, Method::TopKast) => Scale::Full,
-            (ScaleKind::Active | ScaleKind::Auto, _) => Scale::Active,
+            (ScaleKind::Active, _) | (ScaleKind::Auto, Method::Static | Method::Set | Method::Rigl) => {
+                Scale::Active
+            }
+            (ScaleKind::Full | ScaleKind::Auto, _) => Scale::Full,
         }
     }
 }

@@ -129,6 +129,19 @@ fn a_file_error_names_file_and_line() {
 }
 
 #[test]
+fn pruning_leaves_no_choice_of_products() {
+    load(&["sparsity.method=pruning", "sparsity.backward=0.95"]).unwrap();
+    refused(
+        &["sparsity.method=pruning", "sparsity.products=auto"],
+        &["sparsity.products = auto", "pruning", "use sparse"],
+    );
+    // It is dense at first: more weights than fit in a structure's index.
+    let config = load(&["sparsity.method=pruning", "model.hidden=[100000, 100000]"]).unwrap();
+    let message = config.network(10, 10).map(drop).unwrap_err().to_string();
+    assert!(message.contains("all active at first") && !message.contains('\n'), "{message}");
+}
+
+#[test]
 fn layers_get_what_their_names_ask_for() {
     let config = load(&[
         "model.hidden=[20, 10]",
@@ -237,9 +250,14 @@ fn what_one_selection_over_all_layers_cannot_have_is_refused() {
     load(&[global, own, "sparsity.method=dense"]).unwrap();
     refused(&[global, "sparsity.init_scale=active"], &["sparsity.init_scale = active", "full or auto"]);
     load(&[global, "sparsity.init_scale=active", "sparsity.method=dense"]).unwrap();
-    for method in ["sparsity.method=set", "sparsity.method=rigl"] {
-        refused(&[global, method], &["sparsity.distribution = global", "set and rigl", "uniform or erk"]);
+    for method in ["sparsity.method=set", "sparsity.method=rigl", "sparsity.method=pruning"] {
+        refused(
+            &[global, method],
+            &["sparsity.distribution = global", "set, rigl and pruning", "uniform or erk"],
+        );
     }
+    load(&[global, "sparsity.method=snip", "sparsity.init_scale=active"]).unwrap();
+    refused(&[global, own, "sparsity.method=snip"], &["sparsity.layers"]);
     refused(&["sparsity.distribution=erd"], &["distribution=erd", "uniform", "erk", "global"]);
     let together = |overrides: &[&str]| {
         let config = load(overrides).unwrap();

@@ -130,9 +130,7 @@ pub(crate) fn given(trainer: &mut Trainer) -> Vec<(String, Vec<usize>, Vec<f32>)
 
 /// A trainer that goes on from the checkpoint at `path`.
 pub(crate) fn restored(config: Config, path: &Path) -> Trainer {
-    let mut trainer = Trainer::new(config).unwrap();
-    trainer.restore(&Checkpoint::read(path).unwrap(), path).unwrap();
-    trainer
+    Trainer::resumed(config, &Checkpoint::read(path).unwrap(), path).unwrap()
 }
 
 /// Makes some steps.

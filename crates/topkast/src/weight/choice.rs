@@ -49,7 +49,12 @@ impl Choice {
     ) -> Self {
         let indices = outside(&[], total, active, seed.named("mask"));
         let values = values(&indices);
-        let active = indices.into_iter().zip(values).map(|(index, value)| Entry { index, value }).collect();
+        let entries = indices.into_iter().zip(values).map(|(index, value)| Entry { index, value });
+        Self::of(entries.collect())
+    }
+
+    /// A is these entries, in ascending order of flat index; B∖A is empty.
+    pub(super) fn of(active: Vec<Entry>) -> Self {
         Self { active, explore: Vec::new() }
     }
 

@@ -1,5 +1,5 @@
-//! What SET and RigL share: the smallest of A are dropped, as many others grow in their place, with value 0 and no optimizer
-//! state. A = B, and what is dropped is forgotten: there is no reservoir.
+//! What SET, RigL and pruning share: the smallest of A are dropped; under the first two as many others grow in their place, with
+//! value 0 and no optimizer state. A = B, and what is dropped is forgotten: there is no reservoir.
 
 use super::*;
 use crate::changes::Leaver;
@@ -27,10 +27,9 @@ impl SparseWeight {
         })
     }
 
-    /// Drops the entries of A that `kept` does not take, and grows those of the indices in `grown`, which ascend, are as many,
-    /// and none of the ones kept. What is dropped and grown stays as it is.
-    pub(super) fn exchange_active(&mut self, kept: Cut, mut grown: Vec<u64>) -> &Remap {
-        let Self { pattern, parameter, refresher, .. } = self;
+    /// The entries of A that `kept` does not take, ascending by flat index.
+    pub(super) fn dropped(&self, kept: Cut) -> Vec<(u64, Leaver)> {
+        let Self { pattern, parameter, .. } = self;
         let values = &parameter.values;
         let unsure = entries_where(values, move |magnitude| kept.decides(magnitude) != Some(true));
         let cells = pattern.cells(unsure.clone());
@@ -39,8 +38,16 @@ impl SparseWeight {
             .map(|(entry, cell)| (pattern.index(cell), Leaver { entry: entry as u32, cell, stays: false }))
             .filter(|(index, leaver)| !kept.takes(magnitude(values[leaver.entry as usize]), || *index))
             .collect();
-        debug_assert_eq!(dropped.len(), grown.len());
         dropped.sort_unstable_by_key(|&(index, _)| index);
+        dropped
+    }
+
+    /// Drops the entries of A that `kept` does not take, and grows those of the indices in `grown`, which ascend, are as many,
+    /// and none of the ones kept. What is dropped and grown stays as it is.
+    pub(super) fn exchange_active(&mut self, kept: Cut, mut grown: Vec<u64>) -> &Remap {
+        let mut dropped = self.dropped(kept);
+        debug_assert_eq!(dropped.len(), grown.len());
+        let Self { pattern, parameter, refresher, .. } = self;
         let all_grown = grown.clone();
         grown.retain(|index| dropped.binary_search_by_key(index, |&(index, _)| index).is_err());
         dropped.retain(|(index, _)| all_grown.binary_search(index).is_err());

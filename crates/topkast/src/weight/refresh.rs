@@ -331,19 +331,26 @@ impl Refresher {
         &mut self,
         pattern: &mut Arc<Pattern>,
         parameter: &mut Parameter,
-        reservoir: &mut dyn Reservoir,
+        reservoir: Option<&mut dyn Reservoir>,
     ) {
         if self.changes.keep_sizes() {
-            self.apply(pattern, parameter, Some(reservoir));
+            self.apply(pattern, parameter, reservoir);
             return;
         }
         let Self { changes, left, entered, .. } = self;
-        list_exchanged(changes, pattern, &parameter.values, left, entered);
-        let rebuild = || {
+        if reservoir.is_some() {
+            list_exchanged(changes, pattern, &parameter.values, left, entered);
+        }
+        let mut rebuild = || {
             let (new, of_new) = rebuilt(pattern, parameter, changes);
             (*pattern, *parameter) = (Arc::new(new), of_new);
         };
-        rayon::join(rebuild, || reservoir.exchange(left, entered));
+        match reservoir {
+            Some(reservoir) => {
+                rayon::join(rebuild, || reservoir.exchange(left, entered));
+            }
+            None => rebuild(),
+        }
     }
 }
 
