@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
+use crate::lock::Lock;
 use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
 use crate::pull::Pull;
@@ -71,6 +72,16 @@ impl RunDir {
         self.0.join("metrics.jsonl")
     }
 
+    /// Whether some process trains in it at this moment.
+    pub fn in_use(&self) -> bool {
+        self.lock().exists() && matches!(Lock::take(&self.lock()), Ok(None))
+    }
+
+    /// What the process that trains here holds.
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
     /// `summary.json`.
     pub fn summary(&self) -> PathBuf {
         self.0.join("summary.json")
@@ -106,7 +117,8 @@ pub enum Outcome {
 /// `watch` is told what happens.
 ///
 /// # Errors
-/// If the data, config or checkpoint is not usable, a file cannot be written, or training diverges.
+/// If the data, config or checkpoint is not usable, another process trains in `dir`, a file cannot be written, or
+/// training diverges.
 pub fn run(
     config: Config,
     dir: &RunDir,
@@ -142,6 +154,8 @@ struct Run<'a> {
     refresh: Option<RefreshReport>,
     /// The newest scores.
     scores: Scores,
+    /// Given back when the run ends, however it ends.
+    _lock: Lock,
 }
 
 /// What scoring gave, for as long as no step is made.
@@ -156,6 +170,10 @@ impl<'a> Run<'a> {
         let mut trainer = Trainer::new(config)?;
         let path = dir.checkpoint();
         fs::create_dir_all(dir.path().join("checkpoint")).map_err(TrainError::write(dir.path()))?;
+        let lock = Lock::take(&dir.lock()).map_err(TrainError::write(&dir.lock()))?.ok_or_else(|| {
+            let problem = "another process trains in it now; wait for that to end, or stop it";
+            TrainError::run_dir(dir.path(), problem)
+        })?;
         let (mut seconds_before, mut saved) = (0.0, None);
         if path.exists() {
             let checkpoint = Checkpoint::read(&path)?;
@@ -183,6 +201,7 @@ impl<'a> Run<'a> {
             refresh_ms: Vec::with_capacity(refreshes as usize),
             refresh: None,
             scores: Scores::default(),
+            _lock: lock,
         })
     }
 
