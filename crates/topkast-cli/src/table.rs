@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn markdown_has_a_rule_under_the_header() {
-        let text = "| method | 90/80 |  |\n|---|---|---|\n| set | 88.1 ± 0.2 | - |\n| top-kast, \"B\" | 9 | x |\n";
+        let text =
+            "| method | 90/80 |  |\n|---|---|---|\n| set | 88.1 ± 0.2 | - |\n| top-kast, \"B\" | 9 | x |\n";
         assert_eq!(markdown(&rows()), text);
     }
 

@@ -78,7 +78,11 @@ fn of_claim(sweep: &Sweep, cells: &[Cell], claim: &Claim) -> Result<Vec<Comparis
     };
     if places.is_empty() {
         let allowed = "names no level that both sides have";
-        return Err(sweep.refused(&key("levels"), format!("{:?}", claim.levels.as_deref().unwrap_or(&[])), allowed));
+        return Err(sweep.refused(
+            &key("levels"),
+            format!("{:?}", claim.levels.as_deref().unwrap_or(&[])),
+            allowed,
+        ));
     }
     let number = |side: &Side, level: Option<usize>| {
         let cell = Cell { method: side.method, level: side.fixed.unwrap_or(level) };
@@ -89,7 +93,11 @@ fn of_claim(sweep: &Sweep, cells: &[Cell], claim: &Claim) -> Result<Vec<Comparis
         .map(|level| Comparison { level, better: number(&better, level), worse: number(&worse, level) })
         .collect();
     if compared.iter().any(|comparison| comparison.better == comparison.worse) {
-        return Err(sweep.refused(&key("worse"), &claim.worse, "is the same as better; compare it with another"));
+        return Err(sweep.refused(
+            &key("worse"),
+            &claim.worse,
+            "is the same as better; compare it with another",
+        ));
     }
     Ok(compared)
 }
@@ -120,7 +128,11 @@ fn side(sweep: &Sweep, key: &str, text: &str) -> Result<Side, Failure> {
 }
 
 /// Tests every comparison, claim by claim.
-pub(super) fn test(sweep: &Sweep, comparisons: &[Vec<Comparison>], results: &[CellResults]) -> Vec<Vec<Tested>> {
+pub(super) fn test(
+    sweep: &Sweep,
+    comparisons: &[Vec<Comparison>],
+    results: &[CellResults],
+) -> Vec<Vec<Tested>> {
     let sample = |cell: usize| -> &Sample { &results[cell].accuracy };
     let mut tested: Vec<Vec<Tested>> = sweep
         .claims

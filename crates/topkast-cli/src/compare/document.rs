@@ -12,18 +12,26 @@ use super::results::CellResults;
 use super::tables::{accuracies, comparisons, costs, legend, tests};
 use crate::table::markdown;
 
+/// A sweep in a document.
+pub(super) struct Chapter {
+    pub(super) plan: Plan,
+    pub(super) results: Vec<CellResults>,
+    /// Its drawing's file, beside the document, if it has one.
+    pub(super) figure: Option<String>,
+}
+
 /// What a section says besides accuracies and what follows from them.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Costs {
+#[derive(Clone, Copy)]
+pub(super) enum Besides<'a> {
     /// Nothing: the same runs give the same text, whatever else the machine does.
-    None,
-    /// Times and bytes.
-    Told,
+    Nothing,
+    /// Times and bytes, and a drawing.
+    Costs { figure: Option<&'a str> },
 }
 
 /// One document of several sweeps, made by `command`.
-pub(super) fn document(command: &str, sweeps: &[(Plan, Vec<CellResults>)]) -> String {
-    let summaries = || sweeps.iter().flat_map(|(_, results)| results).flat_map(|cell| &cell.runs);
+pub(super) fn document(command: &str, chapters: &[Chapter]) -> String {
+    let summaries = || chapters.iter().flat_map(|chapter| &chapter.results).flat_map(|cell| &cell.runs);
     let isa: BTreeSet<&str> = summaries().map(|run| run.summary.isa.as_str()).collect();
     let threads: BTreeSet<usize> = summaries().map(|run| run.summary.threads).collect();
     let listed = |values: Vec<String>| values.join(", ");
@@ -36,22 +44,25 @@ pub(super) fn document(command: &str, sweeps: &[(Plan, Vec<CellResults>)]) -> St
         listed(isa.into_iter().map(str::to_owned).collect()),
         listed(threads.iter().map(usize::to_string).collect()),
     );
-    for (plan, results) in sweeps {
+    for Chapter { plan, results, figure } in chapters {
         text += "\n";
-        text += &section(plan, results, Costs::Told);
+        text += &section(plan, results, Besides::Costs { figure: figure.as_deref() });
     }
     text
 }
 
 /// A sweep under a heading.
-pub(super) fn section(plan: &Plan, results: &[CellResults], told: Costs) -> String {
+pub(super) fn section(plan: &Plan, results: &[CellResults], besides: Besides) -> String {
     let sweep = &plan.sweep;
     let mut text = format!("## {}\n", sweep.title);
     if let Some(about) = &sweep.about {
         text += &format!("\n{}\n", about.trim());
     }
     text += &format!("\n{}:\n\n{}", legend(plan), markdown(&accuracies(plan, results)));
-    if told == Costs::Told {
+    if let Besides::Costs { figure } = besides {
+        if let Some(figure) = figure {
+            text += &format!("\n![{}]({figure})\n", legend(plan));
+        }
         text += &format!("\n{}:\n\n{}", dense_costs(plan, results), markdown(&costs(plan, results)));
     }
     let notes: Vec<String> = sweep
@@ -65,7 +76,7 @@ pub(super) fn section(plan: &Plan, results: &[CellResults], told: Costs) -> Stri
     if !sweep.claims.is_empty() {
         text += &format!("\n{}", claims(plan, results));
     }
-    if told == Costs::Told {
+    if let Besides::Costs { .. } = besides {
         let seconds: f64 = results.iter().map(CellResults::seconds).sum();
         let runs: usize = results.iter().map(|cell| cell.runs.len()).sum();
         text += &format!("\nComputing time: {} for {runs} of {} runs.\n", duration(seconds), plan.runs.len());
@@ -77,9 +88,8 @@ pub(super) fn section(plan: &Plan, results: &[CellResults], told: Costs) -> Stri
 fn dense_costs(plan: &Plan, results: &[CellResults]) -> String {
     let dense = plan.dense.map(|dense| &results[dense]);
     let absolute = dense.and_then(|dense| Some((dense.step_ms()?, dense.training_bytes()?)));
-    let absolute = absolute.map_or(String::new(), |(ms, bytes)| {
-        format!(" ({ms:.2} ms, {:.1} MiB)", bytes / f64::from(1 << 20))
-    });
+    let absolute = absolute
+        .map_or(String::new(), |(ms, bytes)| format!(" ({ms:.2} ms, {:.1} MiB)", bytes / f64::from(1 << 20)));
     format!(
         "Training FLOPs / median step time / training memory (weights, gradients, optimizer state, indices), relative to \
          dense{absolute}"

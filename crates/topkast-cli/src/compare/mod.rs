@@ -2,6 +2,7 @@
 
 mod claims;
 mod document;
+mod figure;
 mod plan;
 mod progress;
 mod results;
@@ -16,7 +17,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
-use self::document::{Costs, document, section};
+use self::document::{Besides, Chapter, document, section};
+use self::figure::figure;
 use self::plan::{Plan, State};
 use self::progress::Progress;
 use self::results::{CellResults, collect};
@@ -45,7 +47,7 @@ pub(crate) struct Arguments {
     /// Threads of each run [default: cores / jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
-    /// Write one Markdown document of all sweeps
+    /// Write one Markdown document of all sweeps, and a drawing (SVG) of each beside it
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// List the runs and how far each is, and make none
@@ -65,17 +67,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return plans.iter().try_for_each(list);
     }
     let stop = stop_on_signal()?;
-    let (mut done, mut failed, mut total) = (Vec::new(), 0, 0);
+    let (mut chapters, mut failed, mut total) = (Vec::new(), 0, 0);
     for plan in plans {
         total += plan.runs.len();
         failed += make(&plan, arguments, &stop)?;
         let results = collect(&plan)?;
         save(&plan, &results)?;
         print(&plan, &results, arguments.json)?;
-        done.push((plan, results));
+        let figure =
+            arguments.markdown.as_ref().map(|path| draw(path, &plan, &results)).transpose()?.flatten();
+        chapters.push(Chapter { plan, results, figure });
     }
     if let Some(path) = &arguments.markdown {
-        write(path, &document(&command(arguments), &done))?;
+        write(path, &document(&command(arguments), &chapters))?;
     }
     match failed {
         0 => Ok(()),
@@ -92,7 +96,8 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
         let sweep = Sweep::read(file)?;
         let out = match &arguments.out {
             Some(_) if arguments.sweeps.len() > 1 => {
-                let message = "--out is for one sweep; several have the directory runs/NAME-OF-SWEEP-FILE each";
+                let message =
+                    "--out is for one sweep; several have the directory runs/NAME-OF-SWEEP-FILE each";
                 return Err(Failure::BadInput(message.to_owned()));
             }
             Some(out) => out.clone(),
@@ -100,7 +105,9 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
         };
         if plans.iter().any(|plan| plan.out == out) {
             let (file, out) = (file.display(), out.display());
-            return Err(Failure::BadInput(format!("{file}: another sweep has {out} already; rename the file")));
+            return Err(Failure::BadInput(format!(
+                "{file}: another sweep has {out} already; rename the file"
+            )));
         }
         plans.push(Plan::new(sweep, out)?);
     }
@@ -138,8 +145,17 @@ fn make(plan: &Plan, arguments: &Arguments, stop: &AtomicBool) -> Result<usize, 
 
 /// Writes the tables to the sweep's directory.
 fn save(plan: &Plan, results: &[CellResults]) -> Result<(), Failure> {
-    write(&plan.out.join("table.md"), &section(plan, results, Costs::None))?;
+    write(&plan.out.join("table.md"), &section(plan, results, Besides::Nothing))?;
     write(&plan.out.join("table.csv"), &table::csv(&tables::full(plan, results)))
+}
+
+/// Draws a sweep beside the document at `path` and gives the file's name, `DOCUMENT-SWEEP.svg`.
+fn draw(path: &Path, plan: &Plan, results: &[CellResults]) -> Result<Option<String>, Failure> {
+    let Some(svg) = figure(plan, results) else { return Ok(None) };
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = format!("{stem}-{}.svg", plan.sweep.name);
+    write(&path.with_file_name(&name), &svg)?;
+    Ok(Some(name))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -158,7 +174,9 @@ fn print(plan: &Plan, results: &[CellResults], json: bool) -> Result<(), Failure
     table::aligned(&tables::accuracies(plan, results)).iter().try_for_each(print_line)?;
     if !plan.sweep.claims.is_empty() {
         print_line("")?;
-        for (number, (claim, tested)) in plan.sweep.claims.iter().zip(tables::tests(plan, results)).enumerate() {
+        for (number, (claim, tested)) in
+            plan.sweep.claims.iter().zip(tables::tests(plan, results)).enumerate()
+        {
             print_line(format!("{}. {}: {}", number + 1, claim.text, claims::tally(claim.kind, &tested)))?;
         }
         print_line("")?;

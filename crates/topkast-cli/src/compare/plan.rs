@@ -84,7 +84,8 @@ impl Plan {
         for run in &self.runs {
             let data = &run.config.data;
             if (data.validation > 0.0) != self.validation {
-                let allowed = "must be 0 for all runs or for none: validation and test accuracies do not compare";
+                let allowed =
+                    "must be 0 for all runs or for none: validation and test accuracies do not compare";
                 return Err(self.sweep.refused("data.validation", data.validation, allowed));
             }
             let key = (data.kind, data.path.as_str());
@@ -125,7 +126,8 @@ impl Run {
                 "{shown} holds another run: {difference}; remove it, or choose another --out"
             )));
         }
-        let summary = fs::read_to_string(dir.summary()).ok().and_then(|text| serde_json::from_str(&text).ok());
+        let summary =
+            fs::read_to_string(dir.summary()).ok().and_then(|text| serde_json::from_str(&text).ok());
         Ok(summary.map_or(State::Begun, State::Done))
     }
 }

@@ -81,7 +81,8 @@ impl Progress {
             return None;
         }
         let mean = |&(own, n): &(f64, usize)| if n > 0 { own / n as f64 } else { sum / count as f64 };
-        let seconds: f64 = self.left.iter().zip(&self.spent).map(|(&left, cell)| left as f64 * mean(cell)).sum();
+        let seconds: f64 =
+            self.left.iter().zip(&self.spent).map(|(&left, cell)| left as f64 * mean(cell)).sum();
         Some(format!("about {} left", duration(seconds / self.jobs as f64)))
     }
 

@@ -138,8 +138,7 @@ impl Sweep {
     /// As a claim names it, and as a reader is told.
     pub(super) fn cell_name(&self, cell: Cell) -> String {
         let method = &self.methods[cell.method].name;
-        cell.level
-            .map_or_else(|| method.clone(), |level| format!("{method} @ {}", self.levels[level].name))
+        cell.level.map_or_else(|| method.clone(), |level| format!("{method} @ {}", self.levels[level].name))
     }
 
     /// The config every run starts from, where `train` finds it.
@@ -174,12 +173,14 @@ impl Sweep {
             self.known_levels(&key, levels)?;
             self.unique(&key, levels.iter().cloned())?;
         }
-        let sets = self.levels.iter().map(|level| &level.set).chain(self.methods.iter().map(|method| &method.set));
+        let sets =
+            self.levels.iter().map(|level| &level.set).chain(self.methods.iter().map(|method| &method.set));
         for setting in sets.chain([&self.set]).flatten() {
             self.is_free(setting)?;
         }
         // Bounded before the cells are listed.
-        let most = self.methods.len().saturating_mul(self.levels.len().max(1)).saturating_mul(self.seeds.len());
+        let most =
+            self.methods.len().saturating_mul(self.levels.len().max(1)).saturating_mul(self.seeds.len());
         if most > MOST_RUNS {
             let what = "methods × levels × seeds";
             return Err(self.refused(what, most, &format!("must be at most {MOST_RUNS} runs")));

@@ -28,7 +28,8 @@ fn matrix(plan: &Plan, results: &[CellResults], show: impl Fn(&CellResults) -> S
         Some(level) => plan.sweep.levels[*level].name.clone(),
         None => "–".to_owned(),
     };
-    let mut rows = vec![["method".to_owned()].into_iter().chain(columns.iter().map(name)).collect::<Vec<_>>()];
+    let mut rows =
+        vec![["method".to_owned()].into_iter().chain(columns.iter().map(name)).collect::<Vec<_>>()];
     for (method, about) in plan.sweep.methods.iter().enumerate() {
         let shown = |&level: &Option<usize>| {
             let cell = plan.cells.iter().position(|&cell| cell == Cell { method, level });
@@ -56,9 +57,8 @@ pub(super) fn costs(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     let shown = |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
     matrix(plan, results, |cell| {
         let step = cell.step_ms().zip(dense_ms).map(|(own, dense)| own / dense);
-        let bytes = cell.median(|summary| {
-            Some(summary.training_bytes as f64 / summary.dense_training_bytes as f64)
-        });
+        let bytes =
+            cell.median(|summary| Some(summary.training_bytes as f64 / summary.dense_training_bytes as f64));
         [cell.flops_ratio(), step, bytes].map(shown).join(" / ")
     })
 }
@@ -99,7 +99,8 @@ fn probability(p: f64) -> String {
 pub(super) fn full(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     let seeds = &plan.sweep.seeds;
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-    let mut header: Vec<String> = ["method", "level", "n", "mean", "standard_error"].map(str::to_owned).to_vec();
+    let mut header: Vec<String> =
+        ["method", "level", "n", "mean", "standard_error"].map(str::to_owned).to_vec();
     header.extend(seeds.iter().map(|seed| format!("seed_{seed}")));
     let costs = ["step_ms_median", "training_bytes", "train_flops_ratio", "seconds", "peak_rss_bytes"];
     header.extend(costs.map(str::to_owned));
@@ -111,7 +112,8 @@ pub(super) fn full(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
         row.extend([cell.accuracy.mean(), cell.accuracy.standard_error()].map(number));
         row.extend(seeds.iter().map(|&seed| number(cell.of_seed(seed))));
         let seconds = cell.median(|summary| Some(summary.seconds));
-        let costs = [cell.step_ms(), cell.training_bytes(), cell.flops_ratio(), seconds, cell.peak_rss_bytes()];
+        let costs =
+            [cell.step_ms(), cell.training_bytes(), cell.flops_ratio(), seconds, cell.peak_rss_bytes()];
         row.extend(costs.map(number));
         rows.push(row);
     }
