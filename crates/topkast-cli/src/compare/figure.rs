@@ -27,83 +27,120 @@ const LINE: f64 = 18.0;
 
 /// The drawing; `None` where no method with levels has results.
 pub(super) fn figure(plan: &Plan, results: &[CellResults]) -> Option<String> {
-    let drawn = |cell: &&CellResults| cell.accuracy.n() > 0;
-    if !results.iter().filter(drawn).any(|cell| cell.cell.level.is_some()) {
-        return None;
-    }
-    let ends = results.iter().filter(drawn).flat_map(|cell| {
-        let (mean, error) = mean_and_error(cell);
-        [mean - error, mean + error]
-    });
-    let (low, high) =
-        ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| (low.min(end), high.max(end)));
-    let step = tick((high - low).max(0.01));
-    let (low, high) = ((low / step).floor() * step, (high / step).floor() * step + step);
-    let y = |accuracy: f64| TOP + (high - accuracy) / (high - low) * HEIGHT;
-    let levels = &plan.sweep.levels;
-    let x = |level: usize, method: usize| {
-        // Methods stand a little beside each other, so that error bars do not hide one another.
-        let aside = (method as f64 + 0.5) / plan.sweep.methods.len() as f64 - 0.5;
-        LEFT + (level as f64 + 0.5 + 0.3 * aside) / levels.len() as f64 * WIDTH
-    };
+    let cells: Vec<&CellResults> = results.iter().filter(|cell| cell.accuracy.n() > 0).collect();
+    cells.iter().find(|cell| cell.cell.level.is_some())?;
+    let axes = Axes::new(plan, &cells);
     let height = TOP + BOTTOM + HEIGHT.max(LINE * plan.sweep.methods.len() as f64);
     let width = LEFT + WIDTH + LEGEND;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
-         <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{}: {} (%)</text>\n",
-        escaped(&plan.sweep.title),
-        metric(plan)
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}{}",
+        text(LEFT, 20.0, "start", &format!("{}: {} (%)", plan.sweep.title, metric(plan))),
+        axes.draw(plan)
     );
-    for number in 0..=((high - low) / step).round() as usize {
-        let accuracy = low + number as f64 * step;
-        let (at, right) = (y(accuracy), LEFT + WIDTH);
-        svg += &format!("<path d=\"M{LEFT},{at:.1}H{right}\" stroke=\"#dddddd\"/>\n");
-        svg += &format!(
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{accuracy:.2}</text>\n",
-            LEFT - 6.0,
-            at + 4.0
-        );
-    }
-    for (level, about) in levels.iter().enumerate() {
-        let (at, below) = (LEFT + (level as f64 + 0.5) / levels.len() as f64 * WIDTH, TOP + HEIGHT + 20.0);
-        svg += &format!(
-            "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{}</text>\n",
-            escaped(&about.name)
-        );
-    }
     for (method, about) in plan.sweep.methods.iter().enumerate() {
-        let (colour, mark) = (COLOURS[method % COLOURS.len()], MARKS[method % MARKS.len()]);
-        let draw =
-            |d: &str| format!("<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n");
-        let put = |x: f64, y: f64| {
-            format!(
-                "<path transform=\"translate({x:.1},{y:.1})\" d=\"{mark}\" fill=\"{colour}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n"
-            )
-        };
-        let mut line = String::new();
-        for cell in results.iter().filter(drawn).filter(|cell| cell.cell.method == method) {
-            let (mean, error) = mean_and_error(cell);
-            let Some(level) = cell.cell.level else {
-                // Without levels it is the same everywhere.
-                svg += &draw(&format!("M{LEFT},{:.1}h{WIDTH}", y(mean)));
-                continue;
-            };
-            let at = x(level, method);
-            line += &format!("{}{at:.1},{:.1}", if line.is_empty() { 'M' } else { 'L' }, y(mean));
-            svg += &draw(&format!("M{at:.1},{:.1}V{:.1}", y(mean - error), y(mean + error)));
-            svg += &put(at, y(mean));
-        }
-        if !line.is_empty() {
-            svg += &draw(&line);
-        }
+        let pen = Pen::of(method);
+        let own = cells.iter().filter(|cell| cell.cell.method == method);
+        svg += &axes.series(&pen, own);
         let (left, at) = (LEFT + WIDTH + 20.0, TOP + LINE * (method as f64 + 0.5));
-        svg += &draw(&format!("M{},{at:.1}h20", left - 10.0));
-        svg += &put(left, at);
-        svg +=
-            &format!("<text x=\"{}\" y=\"{:.1}\">{}</text>\n", left + 16.0, at + 4.0, escaped(&about.name));
+        svg += &pen.line(&format!("M{},{at:.1}h20", left - 10.0));
+        svg += &pen.mark(left, at);
+        svg += &text(left + 16.0, at + 4.0, "start", &about.name);
     }
     Some(svg + "</svg>\n")
+}
+
+/// Where what is drawn.
+struct Axes {
+    low: f64,
+    high: f64,
+    tick: f64,
+    levels: usize,
+    methods: usize,
+}
+
+impl Axes {
+    fn new(plan: &Plan, cells: &[&CellResults]) -> Self {
+        let ends = cells.iter().flat_map(|cell| {
+            let (mean, error) = mean_and_error(cell);
+            [mean - error, mean + error]
+        });
+        let widest = |(low, high): (f64, f64), end| (low.min(end), high.max(end));
+        let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), widest);
+        let tick = tick((high - low).max(0.01));
+        let (low, high) = ((low / tick).floor() * tick, ((high / tick).floor() + 1.0) * tick);
+        Self { low, high, tick, levels: plan.sweep.levels.len(), methods: plan.sweep.methods.len() }
+    }
+
+    fn y(&self, accuracy: f64) -> f64 {
+        TOP + (self.high - accuracy) / (self.high - self.low) * HEIGHT
+    }
+
+    /// Methods stand a little beside each other, so that error bars do not hide one another; `None` is the middle.
+    fn x(&self, level: usize, method: Option<usize>) -> f64 {
+        let aside = method.map_or(0.0, |method| (method as f64 + 0.5) / self.methods as f64 - 0.5);
+        LEFT + (level as f64 + 0.5 + 0.3 * aside) / self.levels as f64 * WIDTH
+    }
+
+    fn draw(&self, plan: &Plan) -> String {
+        let mut svg = String::new();
+        for number in 0..=((self.high - self.low) / self.tick).round() as usize {
+            let accuracy = self.low + number as f64 * self.tick;
+            let (at, right) = (self.y(accuracy), LEFT + WIDTH);
+            svg += &format!("<path d=\"M{LEFT},{at:.1}H{right}\" stroke=\"#dddddd\"/>\n");
+            svg += &text(LEFT - 6.0, at + 4.0, "end", &format!("{accuracy:.2}"));
+        }
+        for (level, about) in plan.sweep.levels.iter().enumerate() {
+            svg += &text(self.x(level, None), TOP + HEIGHT + 20.0, "middle", &about.name);
+        }
+        svg
+    }
+
+    /// A method's means and standard errors. Without levels it is the same everywhere.
+    fn series<'a>(&self, pen: &Pen, cells: impl Iterator<Item = &'a &'a CellResults>) -> String {
+        let (mut svg, mut line) = (String::new(), String::new());
+        for cell in cells {
+            let (mean, error) = mean_and_error(cell);
+            let at = self.y(mean);
+            let Some(level) = cell.cell.level else {
+                svg += &pen.line(&format!("M{LEFT},{at:.1}h{WIDTH}"));
+                continue;
+            };
+            let x = self.x(level, Some(cell.cell.method));
+            line += &format!("{}{x:.1},{at:.1}", if line.is_empty() { 'M' } else { 'L' });
+            svg += &pen.line(&format!("M{x:.1},{:.1}V{:.1}", self.y(mean - error), self.y(mean + error)));
+            svg += &pen.mark(x, at);
+        }
+        if line.is_empty() { svg } else { svg + &pen.line(&line) }
+    }
+}
+
+/// What a method is drawn with.
+struct Pen {
+    colour: &'static str,
+    mark: &'static str,
+}
+
+impl Pen {
+    fn of(method: usize) -> Self {
+        Self { colour: COLOURS[method % COLOURS.len()], mark: MARKS[method % MARKS.len()] }
+    }
+
+    fn line(&self, d: &str) -> String {
+        format!("<path d=\"{d}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>\n", self.colour)
+    }
+
+    fn mark(&self, x: f64, y: f64) -> String {
+        let Self { colour, mark } = self;
+        format!(
+            "<path transform=\"translate({x:.1},{y:.1})\" d=\"{mark}\" fill=\"{colour}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n"
+        )
+    }
+}
+
+fn text(x: f64, y: f64, anchor: &str, what: &str) -> String {
+    let what = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{what}</text>\n")
 }
 
 fn mean_and_error(cell: &CellResults) -> (f64, f64) {
@@ -116,10 +153,6 @@ fn tick(range: f64) -> f64 {
     let power = 10f64.powf((range / 4.0).log10().floor());
     let fits = [5.0, 2.0, 1.0].into_iter().find(|factor| factor * power * 4.0 <= range);
     fits.unwrap_or(1.0) * power
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
