@@ -154,7 +154,7 @@ fn safe(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '=' | '@');
     let name: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     // Neither hidden nor a way up.
-    if name.starts_with('.') { format!("-{}", &name[1..]) } else { name }
+    name.strip_prefix('.').map(|rest| format!("-{rest}")).unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -63,9 +63,9 @@ pub(super) fn work(
             return stop_all(running).map(|()| Outcome::Stopped);
         }
         // Those that a process of someone else trains, maybe of a compare that was killed, come when they are free.
-        let free = |run: &&Run| RunDir::open(&run.path).is_ok_and(|dir| dir.in_use());
+        let taken = |run: &&Run| RunDir::open(&run.path).is_ok_and(|dir| dir.in_use());
         while running.len() < resources.jobs
-            && let Some(next) = waiting.iter().position(|run| !free(run))
+            && let Some(next) = waiting.iter().position(|run| !taken(run))
         {
             let run = waiting.remove(next).expect("a position in it");
             match start(plan, run, resources.threads) {
@@ -89,8 +89,10 @@ pub(super) fn work(
                 continue;
             };
             let Process { run, started, .. } = running.swap_remove(index);
-            match run.state()? {
-                State::Done(summary) if status.success() => progress.done(run, &summary, started.elapsed()),
+            match run.state() {
+                Ok(State::Done(summary)) if status.success() => {
+                    progress.done(run, &summary, started.elapsed())
+                }
                 _ => {
                     failed += 1;
                     progress.failed(run, &reason(&run.path, status));
