@@ -72,9 +72,10 @@ impl RunDir {
         self.0.join("metrics.jsonl")
     }
 
-    /// Whether some process trains in it at this moment.
-    pub fn in_use(&self) -> bool {
-        self.lock().exists() && matches!(Lock::take(&self.lock()), Ok(None))
+    /// Whether some process trains in the directory at `path` at this moment; it may not have written anything yet.
+    pub fn in_use(path: &Path) -> bool {
+        let lock = Self(path.to_owned()).lock();
+        lock.exists() && matches!(Lock::take(&lock), Ok(None))
     }
 
     /// What the process that trains here holds.

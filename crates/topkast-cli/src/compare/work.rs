@@ -58,12 +58,12 @@ pub(super) fn work(
     progress.begin(waiting.len());
     let mut running: Vec<Process> = Vec::new();
     let (mut failed, mut told) = (0, false);
+    // Those that a process of someone else trains, maybe of a compare that was killed, come when they are free.
+    let taken = |run: &Run| RunDir::in_use(&run.path);
     while !(waiting.is_empty() && running.is_empty()) {
         if stop.load(Ordering::Relaxed) {
             return stop_all(running).map(|()| Outcome::Stopped);
         }
-        // Those that a process of someone else trains, maybe of a compare that was killed, come when they are free.
-        let taken = |run: &&Run| RunDir::open(&run.path).is_ok_and(|dir| dir.in_use());
         while running.len() < resources.jobs
             && let Some(next) = waiting.iter().position(|run| !taken(run))
         {
@@ -93,6 +93,9 @@ pub(super) fn work(
                 Ok(State::Done(summary)) if status.success() => {
                     progress.done(run, &summary, started.elapsed())
                 }
+                Ok(State::Done(_)) => progress.finished_elsewhere(run),
+                // Someone else's process had started there, and took the lock first.
+                _ if taken(run) => waiting.push_back(run),
                 _ => {
                     failed += 1;
                     progress.failed(run, &reason(&run.path, status));
