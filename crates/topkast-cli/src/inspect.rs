@@ -7,6 +7,7 @@ use serde_json::json;
 use topkast_train::{LayerSummary, Products, RunDir, layer_summaries, read_metrics};
 
 use crate::failure::{Failure, print_line};
+use crate::table::aligned;
 use crate::trained;
 
 /// Show what each layer of a trained network holds
@@ -69,7 +70,7 @@ fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {
         "dense ms",
     ];
     let ms = |time: Option<f64>| time.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-    let mut rows = vec![header.map(str::to_owned)];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(layers.iter().map(|layer| {
         let [outputs, inputs] = layer.shape;
         [
@@ -92,13 +93,7 @@ fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {
             ms(layer.sparse_ms),
             ms(layer.dense_ms),
         ]
+        .to_vec()
     }));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    for row in &rows {
-        let mut cells = vec![format!("{:<1$}", row[0], widths[0])];
-        cells.extend((1..row.len()).map(|column| format!("{:>1$}", row[column], widths[column])));
-        print_line(cells.join("  "))?;
-    }
-    Ok(())
+    aligned(&rows).iter().try_for_each(print_line)
 }

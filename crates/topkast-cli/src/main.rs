@@ -3,11 +3,14 @@
 //! Exit status: 0 done, 1 failure, 2 wrong use or bad input, 130 interrupted with a checkpoint written.
 
 mod bench;
+mod compare;
 mod eval;
 mod failure;
 mod inspect;
 mod predict;
 mod progress;
+mod stop;
+mod table;
 mod train;
 mod trained;
 
@@ -29,6 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
+    Compare(compare::Arguments),
     Eval(eval::Arguments),
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Train(arguments) => train::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

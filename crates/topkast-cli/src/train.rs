@@ -1,8 +1,6 @@
 //! `topkast train`
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use topkast_train::{
@@ -11,6 +9,7 @@ use topkast_train::{
 
 use crate::failure::{Failure, print_line};
 use crate::progress::Progress;
+use crate::stop::stop_on_signal;
 
 /// Train a network
 ///
@@ -88,19 +87,6 @@ fn resumed(path: &std::path::Path, arguments: &Arguments) -> Result<(Config, Run
         arguments.threads.map(|threads| format!("train.threads={threads}")).into_iter().collect();
     let config = Config::load(Some(&dir.config()), &overrides).map_err(TrainError::from)?;
     Ok((config, dir))
-}
-
-/// A flag that Ctrl-C (or a polite kill) sets; asked a second time, the program ends at once.
-fn stop_on_signal() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|error| Failure::Failed(format!("cannot listen for Ctrl-C: {error}")))?;
-    Ok(stop)
 }
 
 fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {

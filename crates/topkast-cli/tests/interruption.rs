@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Workplace, json_lines, succeeds};
+use common::{Workplace, json_lines, refuses, succeeds};
 use safetensors::SafeTensors;
 
 const STEPS: u64 = 150;
@@ -89,4 +89,109 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     let names: Vec<_> =
         fs::read_dir(place.join("run/checkpoint")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["state.safetensors"]);
+}
+
+#[test]
+fn a_directory_is_trained_in_by_one_process_at_a_time() {
+    let place = Workplace::new();
+    let mut child = under_way(&place);
+    let line = refuses(place.topkast("train --quiet --resume run"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("run: another process trains in it now"), "{line}");
+    goes_on_to_the_same_end(&place);
+}
+
+/// A sweep of four runs like the others here.
+fn sweep(place: &Workplace) {
+    let set = "data.kind=idx data.path=data model.hidden=[400,400] train.batch=64 sparsity.refresh_every=10 train.checkpoint_every=7";
+    let set: Vec<String> =
+        set.split(' ').chain([&*format!("train.steps={STEPS}")]).map(|s| format!("{s:?}")).collect();
+    let methods = ["static", "top-kast"]
+        .map(|name| format!("[[method]]\nname = \"{name}\"\nset = [\"sparsity.method={name}\"]\n"));
+    let claim = "[[claim]]\ntext = \"ahead\"\nbetter = \"top-kast\"\nworse = \"static\"\n";
+    let text =
+        format!("title = \"T\"\nseeds = [1, 2]\nset = [{}]\n{}{claim}", set.join(","), methods.concat());
+    fs::write(place.join("sweep.toml"), text).unwrap();
+}
+
+/// Starts the sweep, waits until some run is done and another has a checkpoint, and sends it a signal.
+fn sweep_ended_by(place: &Workplace, name: &str, children_too: bool) -> std::process::Output {
+    sweep(place);
+    let child = place
+        .topkast("compare sweep.toml --quiet --jobs 2 --threads 1 --out out")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let some = |done: bool| {
+        ["static", "top-kast"]
+            .iter()
+            .flat_map(|method| [1, 2].map(|seed| format!("out/{method}/seed-{seed}")))
+            .any(|run| {
+                let begun = place.join(&format!("{run}/checkpoint/state.safetensors")).exists();
+                begun && place.join(&format!("{run}/summary.json")).exists() == done
+            })
+    };
+    let start = Instant::now();
+    while !(some(true) && some(false)) {
+        assert!(start.elapsed() < Duration::from_secs(120), "the sweep does not get half-way");
+        sleep(Duration::from_millis(2));
+    }
+    let children = children_of(child.id());
+    signal(&child, name);
+    if children_too {
+        children.iter().for_each(|id| {
+            // One may have ended by itself.
+            let _ = Command::new("kill").args(["-KILL", id]).stderr(Stdio::null()).status().unwrap();
+        });
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn children_of(id: u32) -> Vec<String> {
+    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(' '));
+    pairs.filter(|(_, parent)| parent.trim() == id.to_string()).map(|(child, _)| child.to_owned()).collect()
+}
+
+/// Goes on with the sweep, and compares its table with that of one that goes through.
+fn sweep_goes_on_to_the_same_table(place: &Workplace) {
+    let states = succeeds(place.topkast("compare sweep.toml --dry-run --out out"));
+    assert!(states.contains("done ") && states.lines().any(|line| !line.starts_with("done ")), "{states}");
+    succeeds(place.topkast("compare sweep.toml --quiet --jobs 2 --out out"));
+    succeeds(place.topkast("compare sweep.toml --quiet --out whole"));
+    let table = |out: &str| fs::read_to_string(place.join(&format!("{out}/table.md"))).unwrap();
+    assert_eq!(table("out"), table("whole"));
+    assert!(table("out").contains("| top-kast | "), "{}", table("out"));
+}
+
+#[test]
+fn a_sweep_killed_with_its_runs_goes_on_to_the_same_table() {
+    let place = Workplace::new();
+    sweep_ended_by(&place, "-KILL", true);
+    sweep_goes_on_to_the_same_table(&place);
+}
+
+#[test]
+fn a_sweep_waits_for_runs_that_a_killed_one_left_behind() {
+    let place = Workplace::new();
+    sweep_ended_by(&place, "-KILL", false);
+    sweep_goes_on_to_the_same_table(&place);
+}
+
+#[test]
+fn an_interrupted_sweep_has_its_runs_write_checkpoints() {
+    let place = Workplace::new();
+    let output = sweep_ended_by(&place, "-INT", false);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("interrupted, checkpoints written"), "{stderr}");
+    let logs = ["static", "top-kast"].iter().flat_map(|method| {
+        [1, 2].map(|seed| fs::read_to_string(place.join(&format!("out/{method}/seed-{seed}/train.log"))))
+    });
+    assert!(logs.flatten().any(|log| log.contains("interrupted after step ")));
+    sweep_goes_on_to_the_same_table(&place);
 }

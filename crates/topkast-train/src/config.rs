@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML with defaults, overrides, and checks that name what is wrong and what is allowed.
 
+mod difference;
 mod erk;
 mod global;
 mod kinds;
@@ -9,10 +10,12 @@ mod updates;
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub use difference::Difference;
 pub use kinds::*;
 pub use sections::*;
 
@@ -79,7 +82,7 @@ impl Config {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ConfigError::Read { path: name.clone(), source })?;
             // Parsed as a whole first: only that way errors name a line.
-            Self::parse(&text, &name)?;
+            parse::<Self>(&text, &name)?;
             table = text.parse().map_err(|error| syntax(&text, &name, &error))?;
         }
         for argument in overrides {
@@ -94,17 +97,12 @@ impl Config {
         Ok(config)
     }
 
-    /// The config written in `text`; `origin` names it in errors. Values are checked for their type only.
-    fn parse(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| syntax(text, origin, &error))
-    }
-
     /// The config of a run directory or checkpoint, written in `text`, checked.
     ///
     /// # Errors
     /// If it does not parse or a value is not allowed.
     pub fn from_text(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        let config = Self::parse(text, origin)?;
+        let config: Self = parse(text, origin)?;
         config.check()?;
         Ok(config)
     }
@@ -139,6 +137,14 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+/// What is written in the TOML `text`; `origin` names it in errors. Values are checked for their type only.
+///
+/// # Errors
+/// If it does not parse as a `T`: one line that says where and why.
+pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| syntax(text, origin, &error))
 }
 
 /// One line that says where and what.

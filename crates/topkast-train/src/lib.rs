@@ -5,6 +5,7 @@ pub mod config;
 pub mod data;
 mod error;
 mod files;
+mod lock;
 mod machine;
 mod metrics;
 mod products;
@@ -23,6 +24,7 @@ mod weights;
 
 pub use config::Config;
 pub use error::TrainError;
+pub use machine::cpu_model;
 pub use metrics::read_metrics;
 pub use products::{LayerProducts, Products};
 pub use pull::Pull;

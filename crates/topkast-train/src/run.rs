@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
+use crate::lock::Lock;
 use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
 use crate::pull::Pull;
@@ -71,6 +72,17 @@ impl RunDir {
         self.0.join("metrics.jsonl")
     }
 
+    /// Whether some process trains in the directory at `path` at this moment; it may not have written anything yet.
+    pub fn in_use(path: &Path) -> bool {
+        let lock = Self(path.to_owned()).lock();
+        lock.exists() && matches!(Lock::take(&lock), Ok(None))
+    }
+
+    /// What the process that trains here holds.
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
     /// `summary.json`.
     pub fn summary(&self) -> PathBuf {
         self.0.join("summary.json")
@@ -108,7 +120,8 @@ pub enum Outcome {
 /// `watch` is told what happens.
 ///
 /// # Errors
-/// If the data, config or checkpoint is not usable, a file cannot be written, or training diverges.
+/// If the data, config or checkpoint is not usable, another process trains in `dir`, a file cannot be written, or
+/// training diverges.
 pub fn run(
     config: Config,
     dir: &RunDir,
@@ -144,6 +157,16 @@ struct Run<'a> {
     refresh: Option<RefreshReport>,
     /// The newest scores.
     scores: Scores,
+    /// Given back when the run ends, however it ends.
+    _lock: Lock,
+}
+
+/// Keeps other processes out of the directory.
+fn lock(dir: &RunDir) -> Result<Lock, TrainError> {
+    Lock::take(&dir.lock()).map_err(TrainError::write(&dir.lock()))?.ok_or_else(|| {
+        let problem = "another process trains in it now; wait for that to end, or stop it";
+        TrainError::run_dir(dir.path(), problem)
+    })
 }
 
 /// What scoring gave, for as long as no step is made.
@@ -156,12 +179,15 @@ struct Scores {
 impl<'a> Run<'a> {
     fn start(config: Config, dir: &'a RunDir) -> Result<Self, TrainError> {
         let path = dir.checkpoint();
+        // Of a run that there is, before its checkpoint is read; a new one's directory is made once it is known to be able to start.
+        let lock = dir.config().exists().then(|| lock(dir)).transpose()?;
         let checkpoint = path.exists().then(|| Checkpoint::read(&path)).transpose()?;
         let trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resumed(config, checkpoint, &path)?,
             None => Trainer::new(config)?,
         };
         fs::create_dir_all(dir.path().join("checkpoint")).map_err(TrainError::write(dir.path()))?;
+        let lock = lock.map_or_else(|| self::lock(dir), Ok)?;
         let seconds_before = checkpoint.as_ref().map_or(0.0, |checkpoint| checkpoint.state.seconds);
         let saved = checkpoint.map(|checkpoint| checkpoint.state.step);
         let config_path = dir.config();
@@ -184,6 +210,7 @@ impl<'a> Run<'a> {
             refresh_ms: Vec::with_capacity(refreshes as usize),
             refresh: None,
             scores: Scores::default(),
+            _lock: lock,
         })
     }
 

@@ -108,16 +108,8 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint is from another config or does not fit the network.
     pub fn restore(&mut self, checkpoint: &Checkpoint, path: &Path) -> Result<(), TrainError> {
-        let comparable = |config: &Config| {
-            // The number of threads does not change results, so a run may go on with another.
-            let mut config = config.clone();
-            config.train.threads = 0;
-            config.to_text()
-        };
-        let (theirs, ours) = (comparable(&checkpoint.config), comparable(&self.config));
-        if let Some((theirs, ours)) = theirs.lines().zip(ours.lines()).find(|(theirs, ours)| theirs != ours) {
-            let problem = format!("from another config: it has `{theirs}`, this run `{ours}`");
-            return Err(TrainError::checkpoint(path, problem));
+        if let Some(difference) = checkpoint.config.difference(&self.config) {
+            return Err(TrainError::checkpoint(path, format!("from another config: {difference}")));
         }
         let shape = (checkpoint.state.input, checkpoint.state.classes);
         if shape != (self.data.train.shape(), self.data.train.classes())

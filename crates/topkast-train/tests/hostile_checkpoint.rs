@@ -247,7 +247,7 @@ fn dense_products_for_what_is_no_sparse_layer() {
 fn another_config_is_refused_by_the_line_that_differs() {
     let mut setting = Setting::new();
     setting.trainer = setting.place.trainer(&[&SMALL[..], &["optimizer.lr=0.25"]].concat());
-    assert_eq!(setting.refusal(), "from another config: it has `lr = 0.05`, this run `lr = 0.25`");
+    assert_eq!(setting.refusal(), "from another config: optimizer.lr is 0.05 there and 0.25 here");
 }
 
 #[test]
