@@ -5,7 +5,9 @@ use topkast::Reservoir;
 use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
+use crate::flops::Flops;
 use crate::products::{LayerProducts, Products};
+use crate::time_split::PhaseSeconds;
 
 /// The contents of `summary.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -48,6 +50,12 @@ pub struct Summary {
     pub reservoir_bytes: u64,
     /// Floating-point operations of training, as a fraction of the dense network's.
     pub train_flops_ratio: f64,
+    /// The same by what they are for.
+    #[serde(default)]
+    pub flops: Flops,
+    /// Where the time went, of the steps since the run started or was last resumed.
+    #[serde(default)]
+    pub phase_seconds: PhaseSeconds,
     /// Instruction set.
     pub isa: String,
     /// Threads.
@@ -176,26 +184,6 @@ fn moments(config: &Config) -> u64 {
     }
 }
 
-/// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
-/// weight gradient D + M for the part of the run that explores (paper §3), and all of it besides in the share of the steps
-/// that compute `dense_gradients`. Dense products compute all.
-pub(crate) fn train_flops_ratio(layers: &[LayerSummary], explore_until: f64, dense_gradients: f64) -> f64 {
-    let (mut sparse, mut dense) = (0.0, 0.0);
-    for (number, layer) in layers.iter().enumerate() {
-        let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
-        let (active, backward) = match layer.products {
-            Products::Sparse => (layer.active as f64, layer.backward as f64),
-            Products::Dense => (layer.n as f64, layer.n as f64),
-        };
-        sparse += passes_of_a * active + active + (backward - active) * explore_until;
-        if layer.sparse {
-            sparse += dense_gradients * layer.n as f64;
-        }
-        dense += (passes_of_a + 1.0) * layer.n as f64;
-    }
-    sparse / dense
-}
-
 /// The middle of `values`; 0 if there are none.
 pub(crate) fn median(values: &mut [f32]) -> f64 {
     if values.is_empty() {
@@ -214,31 +202,6 @@ pub(crate) fn share(part: &[f32], all: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flops_count_what_is_computed() {
-        let layer = |n, active, backward, products| LayerSummary {
-            name: String::new(),
-            shape: [0, 0],
-            sparse: true,
-            sparse_ms: None,
-            dense_ms: None,
-            products,
-            n,
-            active,
-            backward,
-            touched: 0,
-            dormant: 0,
-            frontier: None,
-            training_bytes: 0,
-            dense_training_bytes: 0,
-            reservoir_bytes: 0,
-        };
-        let layers = [layer(100, 10, 20, Products::Sparse), layer(100, 10, 30, Products::Dense)];
-        assert_eq!(train_flops_ratio(&layers, 1.0, 0.0), (10.0 + 20.0 + 300.0) / 500.0);
-        assert_eq!(train_flops_ratio(&layers, 0.5, 0.0), (10.0 + 15.0 + 300.0) / 500.0);
-        assert_eq!(train_flops_ratio(&layers, 1.0, 0.25), (10.0 + 20.0 + 300.0 + 50.0) / 500.0);
-    }
 
     #[test]
     fn medians() {

@@ -10,6 +10,7 @@ use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::data::{self, Dataset, Normalizer, Order, Split, fill_batch};
+use crate::dynamics::{MaskDynamics, Masks};
 use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
@@ -24,6 +25,8 @@ pub struct Trainer {
     isa: Isa,
     seed: Seed,
     network: Mlp,
+    /// At the end of the last epoch.
+    masks: Masks,
     refresh: Refresh,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -98,6 +101,7 @@ impl Trainer {
             schedule: config.optimizer.schedule(total_steps),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,
             refresh: Refresh::new(&config, &network, total_steps)?,
+            masks: Masks::of(&mut network),
             network,
             optimizer,
             data,
@@ -140,7 +144,7 @@ impl Trainer {
         if checkpoint.state.step > self.total_steps() {
             return Err(TrainError::checkpoint(path, "has more steps than the run"));
         }
-        checkpoint.restore(&mut self.network)?;
+        self.masks = Masks::earlier(checkpoint.restore(&mut self.network)?);
         self.step = checkpoint.state.step;
         self.products = checkpoint.state.products.clone();
         Ok(())
@@ -202,7 +206,7 @@ impl Trainer {
             &self.products,
         );
         state.weights.clone_from(&self.weights);
-        checkpoint::save(path, &mut self.network, &state)
+        checkpoint::save(path, &mut self.network, self.masks.layers(), &state)
     }
 
     /// Trains on the next batch.
@@ -276,6 +280,12 @@ impl Trainer {
                 optimizer.update(isa, lr, scale, parameter, all, 0.0);
             }
         });
+    }
+
+    /// What has become of A and C, to be asked at the end of every epoch: A is compared with what it was when last asked, also before a
+    /// checkpoint that this trainer was restored from, or at the start. None without sparse layers.
+    pub fn end_epoch(&mut self) -> Option<MaskDynamics> {
+        self.masks.advance(&mut self.network)
     }
 
     /// Scores the network, with A only, on the held-out part of the training data, if any.
