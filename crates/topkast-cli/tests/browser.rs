@@ -16,7 +16,9 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 
 /// A browser that is installed.
 fn browser() -> Option<&'static str> {
-    let starts = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let starts = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
     let found = BROWSERS.into_iter().find(starts);
     let required = std::env::var("TOPKAST_BROWSER").is_ok_and(|value| value == "required");
     assert!(found.is_some() || !required, "TOPKAST_BROWSER=required, but none of {BROWSERS:?} is installed");
@@ -36,7 +38,12 @@ fn seen(browser: &str, place: &Path, pages: &[&str]) -> Vec<Value> {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"])
-        .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args([
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
         .args(["--allow-file-access-from-files", "--enable-logging=stderr", "--virtual-time-budget=60000"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg("--dump-dom")
@@ -52,7 +59,8 @@ fn seen(browser: &str, place: &Path, pages: &[&str]) -> Vec<Value> {
 
 /// What is wrong with a page as it was seen.
 fn faults(page: &Value, charts: usize) -> Vec<String> {
-    let number = |value: &Value, name: &str| value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value}"));
+    let number =
+        |value: &Value, name: &str| value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value}"));
     let none = |value: &Value| value.as_array().unwrap().is_empty();
     let mut faults = Vec::new();
     let mut fault = |right: bool, what: String| faults.extend((!right).then_some(what));
@@ -66,7 +74,10 @@ fn faults(page: &Value, charts: usize) -> Vec<String> {
     for chart in seen {
         let title = &chart["title"];
         fault(number(chart, "marks") > 0.0, format!("{title}: no marks"));
-        fault(number(chart, "width") > 250.0 && number(chart, "height") > 50.0, format!("{title}: small: {chart}"));
+        fault(
+            number(chart, "width") > 250.0 && number(chart, "height") > 50.0,
+            format!("{title}: small: {chart}"),
+        );
         fault(number(chart, "text") >= 12.0, format!("{title}: text of {} pixels", chart["text"]));
         fault(none(&chart["overlapping"]), format!("{title}: overlapping: {}", chart["overlapping"]));
         fault(none(&chart["cut"]), format!("{title}: cut: {}", chart["cut"]));
@@ -95,11 +106,16 @@ fn reports_can_be_read_on_a_phone_and_a_desktop_light_and_dark() {
         .iter()
         .flat_map(|page| {
             let about = format!("{} {} {}", page["page"], page["width"], page["scheme"]);
-            faults(page, 11).into_iter().map(move |fault| format!("{about}: {fault}"))
+            let charts = if page["page"] == "several.html" { 11 } else { 9 };
+            faults(page, charts).into_iter().map(move |fault| format!("{about}: {fault}"))
         })
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     for pair in pages.chunks(2) {
-        assert_ne!(pair[0]["background"], pair[1]["background"], "dark is as light: {}", pair[0]["background"]);
+        assert_ne!(
+            pair[0]["background"], pair[1]["background"],
+            "dark is as light: {}",
+            pair[0]["background"]
+        );
     }
 }

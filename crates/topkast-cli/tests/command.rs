@@ -116,7 +116,18 @@ fn inspect_shows_every_layer() {
     assert!(report["mask_change"].is_f64(), "{report}");
     has_fields(report, "mask_change_min mask_change_mean mask_change_max reservoir_used");
     let table = succeeds(place.topkast("inspect run"));
-    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A", "last epoch", "outside B", "sparse ms", "products"] {
+    for part in [
+        "hidden.0",
+        "24x64",
+        "output",
+        "4x24",
+        "touched",
+        "of A",
+        "last epoch",
+        "outside B",
+        "sparse ms",
+        "products",
+    ] {
         assert!(table.contains(part), "no {part} in {table}");
     }
 }
@@ -356,7 +367,9 @@ fn bf16_needs_its_instructions() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in ["train", "eval", "predict", "inspect", "report", "bench layer", "bench step", "bench refresh"] {
+    for verb in
+        ["train", "eval", "predict", "inspect", "report", "bench layer", "bench step", "bench refresh"]
+    {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

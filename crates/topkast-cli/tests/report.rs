@@ -14,7 +14,19 @@ fn text(path: &Path) -> String {
 /// Nothing that a browser would fetch or run.
 #[track_caller]
 fn stands_alone(page: &str) {
-    for needle in ["<script", "http:", "https:", "@import", "<img", "<link", "<iframe", "javascript:", "onerror", "NaN", "inf,"] {
+    for needle in [
+        "<script",
+        "http:",
+        "https:",
+        "@import",
+        "<img",
+        "<link",
+        "<iframe",
+        "javascript:",
+        "onerror",
+        "NaN",
+        "inf,",
+    ] {
         assert!(!page.contains(needle), "{needle} in the page");
     }
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
@@ -26,7 +38,9 @@ fn training_ends_with_a_report() {
     let place = Workplace::with_run();
     let page = text(&place.join("run/report.html"));
     stands_alone(&page);
-    for what in ["Training loss", "Test accuracy", "Where the time went", "Share of A", "Share of C", "hidden.0"] {
+    for what in
+        ["Training loss", "Test accuracy", "Where the time went", "Share of A", "Share of C", "hidden.0"]
+    {
         assert!(page.contains(what), "no {what}");
     }
     fs::remove_file(place.join("run/report.html")).unwrap();
@@ -42,7 +56,9 @@ fn seeds_of_a_cell_are_one_line() {
         let settings = format!("model.hidden=[8] train.steps=10 seed={seed}");
         succeeds(place.train(&format!("cell@80/seed-{seed}"), &settings));
     }
-    succeeds(place.train("dense", "model.hidden=[8] train.steps=10 sparsity.method=dense data.validation=0.1"));
+    succeeds(
+        place.train("dense", "model.hidden=[8] train.steps=10 sparsity.method=dense data.validation=0.1"),
+    );
     // Named twice, and by another path.
     succeeds(place.topkast("report cell@80/seed-1 cell@80/seed-2 dense ./dense dense/../cell@80/seed-1"));
     let page = text(&place.join("report.html"));
@@ -125,6 +141,8 @@ fn a_report_of_many_runs_stays_small() {
     let page = text(&place.join("report.html"));
     stands_alone(&page);
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
-    assert!(page.contains("<h1>400 runs of 80 kinds</h1>") && page.contains("In the course of training, 98-95"));
+    assert!(
+        page.contains("<h1>400 runs of 80 kinds</h1>") && page.contains("In the course of training, 98-95")
+    );
     assert!(page.contains("4 more have no curve here"));
 }

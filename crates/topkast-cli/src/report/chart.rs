@@ -29,6 +29,8 @@ pub(super) struct Axis {
 /// What belongs to one group.
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
+    /// What its style stands for.
+    pub(super) label: &'a str,
     /// None of one that is shown as one among many.
     pub(super) style: Option<Style>,
     pub(super) points: Vec<Point>,
@@ -40,8 +42,8 @@ const HEIGHT: f64 = 236.0;
 const TOP: f64 = 10.0;
 const RIGHT: f64 = WIDTH - 18.0;
 const BOTTOM: f64 = HEIGHT - 40.0;
-/// Of a digit, about.
-pub(super) const CHARACTER: f64 = 7.2;
+/// Of a digit, in a font that is wide.
+pub(super) const CHARACTER: f64 = 8.1;
 /// Marks on a curve.
 const MARKS: usize = 7;
 
@@ -80,7 +82,8 @@ impl Frame {
         let x = chart.x.scale(points().map(|point| point.x));
         let y = chart.y.scale(points().flat_map(|point| [point.low, point.high]));
         let label = |&tick: &f64| y.label(tick, chart.y.unit).chars().count();
-        let left = 12.0 + CHARACTER * y.ticks.iter().map(label).max().unwrap_or(0) as f64;
+        let percent = if chart.y.unit == Unit::Percent { CHARACTER / 2.0 } else { 0.0 };
+        let left = 9.0 + percent + CHARACTER * y.ticks.iter().map(label).max().unwrap_or(0) as f64;
         Self { x, y, left }
     }
 
@@ -117,8 +120,11 @@ impl Chart<'_> {
             }
         }
         out.push_str("</svg>");
-        let named = self.lines.iter().filter(|line| !line.points.is_empty());
-        out.push_str(&legend(named.filter_map(|line| Some((line.style?, line.name))), self.connected));
+        // A line alone needs no name.
+        if self.lines.len() > 1 {
+            let named = self.lines.iter().filter(|line| !line.points.is_empty());
+            out.push_str(&legend(named.filter_map(|line| Some((line.style?, line.label))), self.connected));
+        }
         out + "</figure>"
     }
 
@@ -223,7 +229,7 @@ mod tests {
 
     fn chart(points: &[(f64, f64)], connected: bool) -> String {
         let points = points.iter().map(|&(x, y)| Point { x, mean: y, low: y - 0.1, high: y + 0.1 }).collect();
-        let line = Line { name: "<b>", style: Style::new(0), points };
+        let line = Line { name: "<b>", label: "<b>", style: Style::new(0), points };
         let (x, y) = (Axis::linear("epoch", Unit::Number("")), Axis::linear("loss", Unit::Number("")));
         Chart { title: "<i>".to_owned(), x, y, lines: vec![line], connected }.html()
     }
@@ -234,8 +240,7 @@ mod tests {
             assert_eq!(chart(&[], connected), "");
             let drawn = chart(&[(0.0, 1.0), (1.0, f64::NAN), (f64::INFINITY, 2.0), (2.0, 3.0)], connected);
             assert!(!drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("<b>"), "{drawn}");
-            // Two marks, and that of the legend.
-            assert_eq!(drawn.matches("class=\"mark\"").count(), 3, "{drawn}");
+            assert_eq!(drawn.matches("class=\"mark\"").count(), 2, "{drawn}");
             assert!(!drawn.contains("<i>") && drawn.contains("&lt;i&gt;"), "{drawn}");
         }
     }

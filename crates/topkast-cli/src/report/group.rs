@@ -13,6 +13,8 @@ pub(super) struct Group<'a> {
     pub(super) runs: Vec<&'a RunData>,
     /// None where there are more groups than can be told apart.
     pub(super) style: Option<Style>,
+    /// Whether the style is that of its method at every level.
+    by_method: bool,
 }
 
 /// Groups whose curves are shown together.
@@ -47,6 +49,7 @@ pub(super) fn groups(runs: &[RunData]) -> Vec<Group<'_>> {
             name,
             runs: members.into_iter().map(|(_, run)| run).collect(),
             style: None,
+            by_method: false,
         })
         .collect();
     give_styles(&mut groups);
@@ -81,6 +84,7 @@ fn give_styles(groups: &mut [Group<'_>]) {
             methods.len() - 1
         });
         group.style = Style::new(if few { number } else { of_method });
+        group.by_method = !few;
     }
 }
 
@@ -109,6 +113,11 @@ impl Group<'_> {
     /// Of a name `METHOD@LEVEL`, or all of it.
     fn method(&self) -> &str {
         self.name.split_once('@').map_or(&self.name, |(method, _)| method)
+    }
+
+    /// What its style stands for.
+    pub(super) fn label(&self) -> &str {
+        if self.by_method { self.method() } else { &self.name }
     }
 
     fn level(&self) -> Option<&str> {
@@ -151,7 +160,7 @@ mod tests {
     fn some(names: &[&str]) -> Vec<Group<'static>> {
         let mut groups: Vec<_> = names
             .iter()
-            .map(|&name| Group { name: name.to_owned(), runs: Vec::new(), style: None })
+            .map(|&name| Group { name: name.to_owned(), runs: Vec::new(), style: None, by_method: false })
             .collect();
         give_styles(&mut groups);
         groups

@@ -1,13 +1,13 @@
 //! The whole page.
 
-use topkast_train::{LayerSummary, Summary};
+use topkast_train::{Flops, LayerSummary, Summary};
 
 use super::bars::{Bars, Row};
 use super::chart::{Axis, Chart, Line};
 use super::group::{Group, Panel, panels};
 use super::html::escape;
 use super::run_data::RunData;
-use super::scale::{Unit, percent};
+use super::scale::{Unit, number, percent};
 use super::series::{Point, smoothed, together};
 use super::style::definitions;
 use super::tables::{self, mib};
@@ -127,7 +127,7 @@ fn lines<'b>(
 ) -> Vec<Line<'b>> {
     let line = |group: &&'b Group<'_>| {
         let runs: Vec<_> = group.runs.iter().map(|run| series(run)).collect();
-        Line { name: group.name.as_str(), style: group.style, points: together(&runs, most) }
+        Line { name: &group.name, label: group.label(), style: group.style, points: together(&runs, most) }
     };
     groups.iter().map(line).collect()
 }
@@ -187,54 +187,55 @@ fn with_layers<'b>(groups: &[&'b Group<'_>], means: Vec<Line<'b>>, most: usize) 
 
 /// What each group came to, against what it took.
 fn costs(groups: &[Group<'_>], many: bool) -> String {
-    let accuracy = accuracy_title(groups.iter());
-    let of = |title: String, x: Axis, cost: fn(&Summary) -> f64| {
-        let line = |group: &'_ Group<'_>| {
-            let point = group.point(|run| run.summary.as_ref().map(cost), RunData::accuracy);
-            (group.style, point)
-        };
-        let lines = groups
-            .iter()
-            .map(|group| {
-                let (style, point) = line(group);
-                Line { name: group.name.as_str(), style, points: point.into_iter().collect() }
-            })
-            .collect();
-        Chart { title, x, y: Axis::linear("accuracy", Unit::Percent), lines, connected: false }.html()
-    };
-    let mut out = of(
-        format!("{accuracy} against training FLOPs, relative to dense"),
-        Axis::from_zero("FLOPs", Unit::Percent),
-        |summary| summary.train_flops_ratio,
-    );
-    out += &of(format!("{accuracy} against training time"), Axis::from_zero("seconds", SECONDS), |summary| {
-        summary.seconds
-    });
+    let mut out = String::new();
+    if groups.len() > 1 {
+        let flops = Axis::from_zero("FLOPs", Unit::Percent);
+        out +=
+            &against("training FLOPs, relative to dense", flops, groups, |summary| summary.train_flops_ratio);
+        out +=
+            &against("training time", Axis::from_zero("seconds", SECONDS), groups, |summary| summary.seconds);
+    }
     if !many {
-        out += &split("Training FLOPs, relative to dense", Unit::Percent, groups, |summary| {
-            let flops = summary.flops;
-            vec![
-                ("forward", flops.forward),
-                ("input gradient", flops.input_gradient),
-                ("weight gradient", flops.weight_gradient),
-                ("dense gradients", flops.refresh),
-            ]
-        });
-        out += &split("Where the time went", SECONDS, groups, |summary| {
-            let phases = summary.phase_seconds;
-            vec![
-                ("load", phases.load),
-                ("refresh", phases.refresh),
-                ("forward", phases.forward),
-                ("loss", phases.loss),
-                ("input gradient", phases.input_gradient),
-                ("weight gradient", phases.weight_gradient),
-                ("update", phases.update),
-                ("evaluation", phases.evaluation),
-            ]
-        });
+        out += &split("Training FLOPs, relative to dense", Unit::Percent, groups, flops_parts);
+        out += &split("Where the time went", SECONDS, groups, phase_parts);
     }
     out
+}
+
+/// A mark for each group with finished runs, by what they cost.
+fn against(what: &str, x: Axis, groups: &[Group<'_>], cost: fn(&Summary) -> f64) -> String {
+    let title = format!("{} against {what}", accuracy_title(groups.iter()));
+    let mut lines = Vec::new();
+    for group in groups {
+        let point = group.point(|run| run.summary.as_ref().map(cost), RunData::accuracy);
+        let points = point.into_iter().collect();
+        lines.push(Line { name: &group.name, label: group.label(), style: group.style, points });
+    }
+    Chart { title, x, y: Axis::linear("accuracy", Unit::Percent), lines, connected: false }.html()
+}
+
+fn flops_parts(summary: &Summary) -> Vec<(&'static str, f64)> {
+    let Flops { forward, input_gradient, weight_gradient, refresh } = summary.flops;
+    vec![
+        ("forward", forward),
+        ("input gradient", input_gradient),
+        ("weight gradient", weight_gradient),
+        ("dense gradients", refresh),
+    ]
+}
+
+fn phase_parts(summary: &Summary) -> Vec<(&'static str, f64)> {
+    let phases = summary.phase_seconds;
+    vec![
+        ("load", phases.load),
+        ("refresh", phases.refresh),
+        ("forward", phases.forward),
+        ("loss", phases.loss),
+        ("input gradient", phases.input_gradient),
+        ("weight gradient", phases.weight_gradient),
+        ("update", phases.update),
+        ("evaluation", phases.evaluation),
+    ]
 }
 
 /// Bars of the parts that something has, a bar for each group with finished runs: the means of these.
@@ -303,7 +304,6 @@ fn bytes(name: String, layer: &LayerSummary) -> Row {
     if !layer.sparse {
         return Row { name, note: mib(layer.training_bytes as f64), bars: vec![vec![(2, dense)]] };
     }
-    let sum = (layer.training_bytes + layer.reservoir_bytes) as f64;
-    let note = format!("{} of {}", mib(sum), mib(layer.dense_training_bytes as f64));
+    let note = format!("{} of {}", number(held + reservoir), mib(layer.dense_training_bytes as f64));
     Row { name, note, bars: vec![vec![(0, held), (1, reservoir)], vec![(2, dense)]] }
 }

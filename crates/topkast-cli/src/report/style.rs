@@ -56,16 +56,19 @@ impl Style {
     }
 }
 
-/// A legend of curves (`with_line`) or of marks.
+/// A legend of curves (`with_line`) or of marks: each style once.
 pub(super) fn legend<'a>(entries: impl Iterator<Item = (Style, &'a str)>, with_line: bool) -> String {
-    let mut out = "<ul class=\"legend\">".to_owned();
+    let (mut out, mut seen) = ("<ul class=\"legend\">".to_owned(), Vec::new());
     for (style, name) in entries {
+        if seen.contains(&style) {
+            continue;
+        }
+        seen.push(style);
         let line = match with_line {
             true => format!("<path d=\"M1,6H35\" {}/>", style.line()),
             false => String::new(),
         };
-        let mark = style.mark(18.0, 6.0, name);
-        let name = escape(name);
+        let (mark, name) = (style.mark(18.0, 6.0, name), escape(name));
         let _ = write!(
             out,
             "<li><svg viewBox=\"0 0 36 12\" width=\"36\" height=\"12\" aria-hidden=\"true\">{line}{mark}</svg>{name}</li>"

@@ -29,7 +29,8 @@ pub(super) fn results(groups: &[Group<'_>]) -> String {
         "peak memory",
     ];
     let rows: Vec<Vec<String>> = groups.iter().map(result).collect();
-    table("What they came to", &header.map(str::to_owned), &rows)
+    let title = if groups.len() == 1 { "What it came to" } else { "What they came to" };
+    table(title, &header.map(str::to_owned), &rows)
 }
 
 fn result(group: &Group<'_>) -> Vec<String> {
@@ -75,7 +76,7 @@ fn accuracy(group: &Group<'_>) -> String {
         _ => {
             let squares: f64 = all.iter().map(|accuracy| (accuracy - mean).powi(2)).sum();
             let error = (squares / (count - 1.0) / count).sqrt();
-            format!("{} ± {}", percent(mean), percent(error))
+            format!("{} ± {:.2}%", percent(mean), error * 100.0)
         }
     }
 }

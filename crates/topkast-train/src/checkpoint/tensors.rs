@@ -285,7 +285,8 @@ impl Source<'_> {
 
     /// A at the end of the last epoch: what it is now where nothing else is said.
     fn mask(&mut self, name: &str, pattern: &Pattern) -> Result<Csr, String> {
-        if self.tensors.tensor(&format!("{name}.epoch.offsets")).is_err() {
+        let told = |part| self.tensors.tensor(&format!("{name}.epoch.{part}")).is_ok();
+        if !told("offsets") && !told("columns") {
             return Ok(pattern.active().clone());
         }
         let mask = self.csr(name, "epoch", pattern.width())?;
