@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use topkast_train::{LayerSummary, Products, RunDir, layer_summaries, read_metrics};
 
 use crate::failure::{Failure, print_line};
@@ -25,30 +25,44 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
     let config = trained.config.clone();
     let layers = layer_summaries(&mut trained.network, &config, &trained.state.products);
-    let change = last_mask_change(arguments)?;
+    let metrics = metrics(arguments)?;
+    let last = |name| metrics.iter().rev().find_map(|record| record.get(name)?.as_f64());
+    let change = last("mask_change");
+    let epoch = ["mask_change_min", "mask_change_mean", "mask_change_max"].map(last);
+    let used = last("reservoir_used");
     if arguments.json {
-        let report = json!({ "step": trained.state.step, "layers": layers, "mask_change": change });
+        let [least, mean, most] = epoch;
+        let report = json!({
+            "step": trained.state.step, "layers": layers, "mask_change": change, "mask_change_min": least,
+            "mask_change_mean": mean, "mask_change_max": most, "reservoir_used": used,
+        });
         return print_line(report);
     }
     print_line(format!("after step {}, seed {}", trained.state.step, config.seed))?;
     print_table(&layers)?;
     match change {
-        Some(change) => print_line(format!("the last logged refresh changed {:.2}% of A", change * 100.0)),
-        None => print_line("no refresh has been logged"),
+        Some(change) => print_line(format!("the last logged refresh changed {:.2}% of A", change * 100.0))?,
+        None => print_line("no refresh has been logged")?,
     }
+    if let [Some(least), Some(mean), Some(most)] = epoch.map(|share| share.map(|share| share * 100.0)) {
+        print_line(format!("the last epoch changed {mean:.2}% of A ({least:.2}% to {most:.2}% by layer)"))?;
+    }
+    if let Some(used) = used {
+        print_line(format!("{:.2}% of what was outside B at the start has been in B since", used * 100.0))?;
+    }
+    Ok(())
 }
 
-/// The fraction of A that the last logged refresh changed.
-fn last_mask_change(arguments: &Arguments) -> Result<Option<f64>, Failure> {
+/// What the run has logged, if there is more of it than a checkpoint.
+fn metrics(arguments: &Arguments) -> Result<Vec<Map<String, Value>>, Failure> {
     if arguments.run.is_file() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let path = RunDir::open(&arguments.run)?.metrics();
     if !path.exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let records = read_metrics(&path).map_err(|error| Failure::BadInput(error.to_string()))?;
-    Ok(records.iter().rev().find_map(|record| record.get("mask_change")?.as_f64()))
+    read_metrics(&path).map_err(|error| Failure::BadInput(error.to_string()))
 }
 
 fn print_table(layers: &[LayerSummary]) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ mod failure;
 mod inspect;
 mod predict;
 mod progress;
+mod report;
 mod stop;
 mod table;
 mod train;
@@ -36,6 +37,7 @@ enum Command {
     Eval(eval::Arguments),
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
+    Report(report::Arguments),
     #[command(subcommand)]
     Bench(bench::Command),
 }
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Bench(command) => bench::run(&command),
     };
     match result {

@@ -9,6 +9,7 @@ use topkast_train::{
 
 use crate::failure::{Failure, print_line};
 use crate::progress::Progress;
+use crate::report;
 use crate::stop::stop_on_signal;
 
 /// Train a network
@@ -53,7 +54,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let outcome = train_run(config, &dir, &stop, &mut watch);
     progress.end();
     match outcome? {
-        Outcome::Finished(summary) => print_summary(&summary, &dir),
+        Outcome::Finished(summary) => {
+            report::write(&[dir.path().to_owned()], &dir.report())?;
+            print_summary(&summary, &dir)
+        }
         Outcome::Interrupted(step) => {
             let path = dir.path().display();
             Err(Failure::Interrupted(format!(

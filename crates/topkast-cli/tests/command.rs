@@ -9,7 +9,7 @@ use common::{SIDE, Workplace, has_fields, json_lines, refuses, succeeds};
 use serde_json::Value;
 
 const SUMMARY: &str = "task_metric test_accuracy test_loss steps seconds step_ms_median peak_rss_bytes parameters \
-    active backward training_bytes dense_training_bytes train_flops_ratio layers";
+    active backward training_bytes dense_training_bytes train_flops_ratio flops phase_seconds layers";
 const LAYER: &str = "name shape n active backward touched dormant products";
 
 fn json(path: &Path) -> Value {
@@ -114,8 +114,20 @@ fn inspect_shows_every_layer() {
     assert_eq!(report["step"], 40);
     assert_eq!(report["layers"], json(&place.join("run/summary.json"))["layers"]);
     assert!(report["mask_change"].is_f64(), "{report}");
+    has_fields(report, "mask_change_min mask_change_mean mask_change_max reservoir_used");
     let table = succeeds(place.topkast("inspect run"));
-    for part in ["hidden.0", "24x64", "output", "4x24", "touched", "of A", "sparse ms", "products"] {
+    for part in [
+        "hidden.0",
+        "24x64",
+        "output",
+        "4x24",
+        "touched",
+        "of A",
+        "last epoch",
+        "outside B",
+        "sparse ms",
+        "products",
+    ] {
         assert!(table.contains(part), "no {part} in {table}");
     }
 }
@@ -355,7 +367,9 @@ fn bf16_needs_its_instructions() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in ["train", "eval", "predict", "inspect", "bench layer", "bench step", "bench refresh"] {
+    for verb in
+        ["train", "eval", "predict", "inspect", "report", "bench layer", "bench step", "bench refresh"]
+    {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

@@ -3,7 +3,8 @@
 //! Tensors, for a sparse weight `NAME`: `NAME.active.offsets`, `NAME.active.columns` and the same of `NAME.explore` (the
 //! rows of A and B∖A), `NAME.values`, its optimizer state `NAME.first`, `NAME.second`, `NAME.age` where it has any, and
 //! the reservoir: where θ is written out `NAME.theta` and a bit an entry, `NAME.dormant`; else, of those entries of C that have
-//! been in B, `NAME.dormant.indices` (u64, ascending) and `NAME.dormant.values`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
+//! been in B, `NAME.dormant.indices` (u64, ascending) and `NAME.dormant.values`. Where A is not what it was at the end of the last
+//! epoch, that one is `NAME.epoch.offsets` and `NAME.epoch.columns`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
 //! ([`State`]) is JSON in the file's metadata under `topkast`. One file, so that replacing it is one rename.
 
 mod tensors;
@@ -15,6 +16,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use topkast::{Counts, Topology};
+use topkast_kernels::Csr;
 use topkast_nn::{LayerPlan, Linear, Mlp};
 
 use crate::TrainError;
@@ -88,14 +90,14 @@ pub struct Checkpoint {
     pub config: Config,
 }
 
-/// Writes a checkpoint; the one that was there survives until this one is whole and on disk.
+/// Writes a checkpoint, with A of every sparse layer at the end of the last epoch in `masks`; the one that was there survives until this one is whole and on disk.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn save(path: &Path, network: &mut Mlp, state: &State) -> Result<(), TrainError> {
+pub fn save(path: &Path, network: &mut Mlp, masks: &[Csr], state: &State) -> Result<(), TrainError> {
     let json = serde_json::to_string(state).expect("a state is plain data");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-    let tensors = tensors::of(network);
+    let tensors = tensors::of(network, masks);
     files::replace(path, |temporary| tensors::write(tensors, metadata, temporary))
         .map_err(TrainError::write(path))
 }
@@ -195,19 +197,23 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Gives `network`, made from the same config and with room for its optimizer state, the checkpoint's contents.
+    /// Gives `network`, made from the same config and with room for its optimizer state, the checkpoint's contents. Returns A of
+    /// every sparse layer as it was at the end of the last epoch.
     ///
     /// # Errors
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
-    pub fn restore(&self, network: &mut Mlp) -> Result<(), TrainError> {
+    pub fn restore(&self, network: &mut Mlp) -> Result<Vec<Csr>, TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
         let shape = self.config.shape(network.inputs(), network.outputs());
         let (all, plans) = (self.config.global_counts(&shape)?, self.config.plans(&shape)?);
         tensors::restore(&tensors, network, self.config.optimizer.hyper().moments())
-            .and_then(|()| products::apply(network, &self.state.products))
-            .and_then(|()| match all {
-                Some(all) => check_total(network, all),
-                None => check_sizes(network, &plans),
+            .and_then(|masks| products::apply(network, &self.state.products).map(|()| masks))
+            .and_then(|masks| {
+                let checked = match all {
+                    Some(all) => check_total(network, all),
+                    None => check_sizes(network, &plans),
+                };
+                checked.map(|()| masks)
             })
             .map_err(|problem| TrainError::checkpoint(&self.path, problem))
     }

@@ -13,6 +13,7 @@ use crate::pull::Pull;
 use crate::report::{RefreshReport, StepReport};
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, share};
+use crate::time_split::PhaseSeconds;
 use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
 
@@ -87,6 +88,11 @@ impl RunDir {
     pub fn summary(&self) -> PathBuf {
         self.0.join("summary.json")
     }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
 }
 
 /// What happens in a run, for whoever watches.
@@ -153,6 +159,7 @@ struct Run<'a> {
     saved: Option<u64>,
     step_ms: Vec<f32>,
     refresh_ms: Vec<f32>,
+    phase_seconds: PhaseSeconds,
     /// The newest refresh that no logged step has told of yet.
     refresh: Option<RefreshReport>,
     /// The newest scores.
@@ -208,6 +215,7 @@ impl<'a> Run<'a> {
             saved,
             step_ms: Vec::with_capacity(steps as usize),
             refresh_ms: Vec::with_capacity(refreshes as usize),
+            phase_seconds: PhaseSeconds::default(),
             refresh: None,
             scores: Scores::default(),
             _lock: lock,
@@ -258,7 +266,7 @@ impl<'a> Run<'a> {
             }
             watch(Event::Step { report, ms });
             if done.is_multiple_of(batches) {
-                self.score_epoch(done / batches, watch)?;
+                self.end_epoch(done / batches, watch)?;
                 self.save()?;
             } else if checkpoint_every > 0 && done.is_multiple_of(checkpoint_every) {
                 self.save()?;
@@ -277,6 +285,7 @@ impl<'a> Run<'a> {
         let report = self.trainer.step()?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         self.step_ms.push(ms as f32);
+        self.phase_seconds.add(&report.phases);
         self.scores = Scores::default();
         if let Some(refresh) = report.refresh {
             self.refresh_ms.push(refresh.time.as_secs_f32() * 1e3);
@@ -301,14 +310,27 @@ impl<'a> Run<'a> {
         self.record(&values)
     }
 
-    fn score_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
+    fn end_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
+        let start = Instant::now();
         self.scores.validation = self.trainer.validate();
         let (on, score) = match self.scores.validation {
             Some(score) => ("validation", score),
             None => ("test", *self.scores.test.insert(self.trainer.test())),
         };
         let (loss, accuracy) = (format!("{on}_loss"), format!("{on}_accuracy"));
-        self.record(&[(&loss, score.loss), (&accuracy, score.accuracy)])?;
+        self.phase_seconds.add_evaluation(start.elapsed());
+        let mut values = vec![
+            (loss.as_str(), score.loss),
+            (accuracy.as_str(), score.accuracy),
+            ("seconds", self.seconds()),
+        ];
+        if let Some(dynamics) = self.trainer.end_epoch() {
+            values.push(("mask_change_min", dynamics.change_min));
+            values.push(("mask_change_mean", dynamics.change_mean));
+            values.push(("mask_change_max", dynamics.change_max));
+            values.extend(dynamics.reservoir_used.map(|share| ("reservoir_used", share)));
+        }
+        self.record(&values)?;
         watch(Event::Scored { epoch, on, score });
         Ok(())
     }
@@ -334,13 +356,16 @@ impl<'a> Run<'a> {
 
     fn summary(&mut self) -> Summary {
         let seconds = self.seconds();
+        let start = Instant::now();
         // Most runs end with an epoch, which has just been scored.
         let Scores { validation, test } = self.scores;
         let validation = validation.or_else(|| self.trainer.validate());
         let test = test.unwrap_or_else(|| self.trainer.test());
+        self.phase_seconds.add_evaluation(start.elapsed());
         let config = self.trainer.config().clone();
         let products = self.trainer.products().to_vec();
         let layers = layer_summaries(self.trainer.network(), &config, &products);
+        let flops = self.trainer.flops(&layers);
         let sparse = || layers.iter().filter(|layer| layer.sparse);
         Summary {
             task_metric: "test_accuracy".to_owned(),
@@ -360,7 +385,9 @@ impl<'a> Run<'a> {
             training_bytes: layers.iter().map(|layer| layer.training_bytes).sum(),
             dense_training_bytes: layers.iter().map(|layer| layer.dense_training_bytes).sum(),
             reservoir_bytes: layers.iter().map(|layer| layer.reservoir_bytes).sum(),
-            train_flops_ratio: self.trainer.train_flops_ratio(&layers),
+            train_flops_ratio: flops.total(),
+            flops,
+            phase_seconds: self.phase_seconds,
             isa: self.trainer.isa().name().to_owned(),
             threads: rayon::current_num_threads(),
             layers,

@@ -5,7 +5,9 @@ use topkast::{Reservoir, Topology};
 use topkast_nn::{Linear, Mlp, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
+use crate::flops::Flops;
 use crate::products::{LayerProducts, Products};
+use crate::time_split::PhaseSeconds;
 
 /// The contents of `summary.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -48,6 +50,12 @@ pub struct Summary {
     pub reservoir_bytes: u64,
     /// Floating-point operations of training, as a fraction of the dense network's.
     pub train_flops_ratio: f64,
+    /// The same by what they are for.
+    #[serde(default)]
+    pub flops: Flops,
+    /// Where the time went, of the steps since the run started or was last resumed.
+    #[serde(default)]
+    pub phase_seconds: PhaseSeconds,
     /// Instruction set.
     pub isa: String,
     /// Threads.
@@ -180,46 +188,6 @@ fn moments(config: &Config) -> u64 {
     }
 }
 
-/// Shares of the steps of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shares {
-    /// In which B∖A gets gradients.
-    pub(crate) explore: f64,
-    /// In which sparse layers compute dense gradients, in place of all gradients of weights.
-    pub(crate) dense_gradients: f64,
-    /// As which all passes of the dense network before the first step count.
-    pub(crate) dense_passes: f64,
-}
-
-/// Multiply-adds of training relative to the dense network's: forward D, input gradient D (none in the first layer),
-/// weight gradient D + M for the part of the run that explores (paper §3), in some steps all of it. Dense products compute all,
-/// and layers that are `pruned` the mean over the run.
-pub(crate) fn train_flops_ratio(
-    layers: &[LayerSummary],
-    shares: &Shares,
-    pruned: impl Fn(&LayerSummary) -> Option<f64>,
-) -> f64 {
-    let (mut sparse, mut dense) = (0.0, 0.0);
-    for (number, layer) in layers.iter().enumerate() {
-        let passes_of_a = if number == 0 { 1.0 } else { 2.0 };
-        let n = layer.n as f64;
-        let (active, backward) = match layer.products {
-            Products::Sparse => (layer.active as f64, layer.backward as f64),
-            Products::Dense => (n, n),
-        };
-        let mean = if layer.sparse { pruned(layer) } else { None };
-        let (active, backward) = mean.map_or((active, backward), |mean| (mean, mean));
-        let gradients = active + (backward - active) * shares.explore;
-        sparse += passes_of_a * active + gradients * (1.0 - shares.dense_gradients);
-        sparse += (passes_of_a + 1.0) * n * shares.dense_passes;
-        if layer.sparse {
-            sparse += n * shares.dense_gradients;
-        }
-        dense += (passes_of_a + 1.0) * n;
-    }
-    sparse / dense
-}
-
 /// The middle of `values`; 0 if there are none.
 pub(crate) fn median(values: &mut [f32]) -> f64 {
     if values.is_empty() {
@@ -238,39 +206,6 @@ pub(crate) fn share(part: &[f32], all: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flops_count_what_is_computed() {
-        let layer = |n, active, backward, products| LayerSummary {
-            name: String::new(),
-            shape: [0, 0],
-            sparse: true,
-            sparse_ms: None,
-            dense_ms: None,
-            products,
-            n,
-            active,
-            backward,
-            touched: 0,
-            dormant: 0,
-            frontier: None,
-            training_bytes: 0,
-            dense_training_bytes: 0,
-            reservoir_bytes: 0,
-        };
-        let layers = [layer(100, 10, 20, Products::Sparse), layer(100, 10, 30, Products::Dense)];
-        let ratio = |explore, dense_gradients, dense_passes| {
-            train_flops_ratio(&layers, &Shares { explore, dense_gradients, dense_passes }, |_| None)
-        };
-        assert_eq!(ratio(1.0, 0.0, 0.0), (10.0 + 20.0 + 300.0) / 500.0);
-        assert_eq!(ratio(0.5, 0.0, 0.0), (10.0 + 15.0 + 300.0) / 500.0);
-        // In a quarter of the steps the dense gradient in place of all others.
-        assert_eq!(ratio(1.0, 0.25, 0.0), (10.0 + 15.0 + 25.0 + 200.0 + 75.0 + 25.0) / 500.0);
-        assert_eq!(ratio(1.0, 0.0, 0.5), (10.0 + 20.0 + 300.0 + 250.0) / 500.0);
-        let shares = Shares { explore: 1.0, ..Shares::default() };
-        let pruned = train_flops_ratio(&layers[..1], &shares, |layer| Some(layer.n as f64 / 2.0));
-        assert_eq!(pruned, (50.0 + 50.0) / 200.0);
-    }
 
     #[test]
     fn medians() {

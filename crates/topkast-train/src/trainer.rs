@@ -12,12 +12,14 @@ use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::{Config, Method};
 use crate::data::{Dataset, Normalizer, Order, Split, fill_batch};
+use crate::dynamics::{MaskDynamics, Masks};
+use crate::flops::{Flops, Shares};
 use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};
 use crate::score::{Score, evaluate};
-use crate::summary::{LayerSummary, Shares, train_flops_ratio};
+use crate::summary::LayerSummary;
 use crate::weights::{self, Fingerprint};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -27,6 +29,8 @@ pub struct Trainer {
     isa: Isa,
     seed: Seed,
     network: Mlp,
+    /// At the end of the last epoch.
+    masks: Masks,
     refresh: Refresh,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -89,6 +93,7 @@ impl Trainer {
             schedule: config.optimizer.schedule(total_steps),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,
             refresh: Refresh::new(&config, &network, total_steps)?,
+            masks: Masks::of(&mut network),
             network,
             optimizer,
             data,
@@ -123,11 +128,12 @@ impl Trainer {
         if checkpoint.state.step > self.total_steps() {
             return Err(TrainError::checkpoint(path, "has more steps than the run"));
         }
-        checkpoint.restore(&mut self.network)?;
+        let masks = Masks::earlier(checkpoint.restore(&mut self.network)?);
         if let Some(pruning) = self.refresh.pruning() {
             let checked = pruning.check(&mut self.network, checkpoint.state.step);
             checked.map_err(|problem| TrainError::checkpoint(path, problem))?;
         }
+        self.masks = masks;
         self.step = checkpoint.state.step;
         self.products = checkpoint.state.products.clone();
         Ok(())
@@ -189,7 +195,7 @@ impl Trainer {
             &self.products,
         );
         state.weights.clone_from(&self.weights);
-        checkpoint::save(path, &mut self.network, &state)
+        checkpoint::save(path, &mut self.network, self.masks.layers(), &state)
     }
 
     /// Trains on the next batch.
@@ -270,6 +276,12 @@ impl Trainer {
         });
     }
 
+    /// What has become of A and C, to be asked at the end of every epoch: A is compared with what it was when last asked, also before a
+    /// checkpoint that this trainer was restored from, or at the start. None without sparse layers.
+    pub fn end_epoch(&mut self) -> Option<MaskDynamics> {
+        self.masks.advance(&mut self.network)
+    }
+
     /// Scores the network, with A only, on the held-out part of the training data, if any.
     pub fn validate(&mut self) -> Option<Score> {
         let Self { network, isa, x, labels, data, config, .. } = self;
@@ -319,7 +331,7 @@ impl Trainer {
     }
 
     /// Floating-point operations of the whole run, as a fraction of the dense network's; `layers` are as they are at its end.
-    pub(crate) fn train_flops_ratio(&self, layers: &[LayerSummary]) -> f64 {
+    pub(crate) fn flops(&self, layers: &[LayerSummary]) -> Flops {
         let steps = self.total_steps();
         let pruned = |layer: &LayerSummary| {
             self.refresh.pruning().map(|pruning| pruning.mean_computed(steps, layer.n, layer.active))
@@ -330,7 +342,7 @@ impl Trainer {
             dense_gradients: self.dense_gradient_share(),
             dense_passes: if snip { 1.0 / steps.max(1) as f64 } else { 0.0 },
         };
-        train_flops_ratio(layers, &shares, pruned)
+        Flops::of(layers, &shares, pruned)
     }
 
     /// Steps in an epoch.

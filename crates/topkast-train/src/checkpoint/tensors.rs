@@ -50,11 +50,17 @@ impl Element for u64 {
 
 pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
 
-/// Every tensor of a checkpoint of `network`.
-pub(super) fn of(network: &mut Mlp) -> Named<'_> {
-    let mut out = Vec::new();
+/// Every tensor of a checkpoint of `network`, whose sparse layers' A was `masks` at the end of the last epoch.
+pub(super) fn of<'a>(network: &'a mut Mlp, masks: &'a [Csr]) -> Named<'a> {
+    let (mut out, mut masks) = (Vec::new(), masks.iter());
     network.visit(&mut |name, parameter| match parameter {
-        ParameterMut::Sparse(weight) => push_weight(&mut out, name, weight),
+        ParameterMut::Sparse(weight) => {
+            push_weight(&mut out, name, weight);
+            let mask = masks.next().expect("one for each sparse layer");
+            if mask != weight.pattern().active() {
+                push_csr(&mut out, name, "epoch", mask);
+            }
+        }
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
             push_parameter(&mut out, name, parameter, None);
         }
@@ -140,12 +146,7 @@ fn push_parameter<'a>(out: &mut Named<'a>, name: &str, parameter: &'a Parameter,
 fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
     push_parameter(out, name, weight.parameter(), Some(weight.pattern()));
     for (set, csr) in [("active", weight.pattern().active()), ("explore", weight.pattern().explore())] {
-        push(out, name, &format!("{set}.offsets"), csr.offsets());
-        let part = format!("{set}.columns");
-        match csr.columns() {
-            Columns::U16(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
-            Columns::U32(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
-        }
+        push_csr(out, name, set, csr);
     }
     match weight.reservoir().map(Reservoir::state) {
         Some(ReservoirState::Dense { theta, dormant }) => {
@@ -160,6 +161,15 @@ fn push_weight<'a>(out: &mut Named<'a>, name: &str, weight: &'a SparseWeight) {
     }
 }
 
+fn push_csr<'a>(out: &mut Named<'a>, name: &str, set: &str, csr: &'a Csr) {
+    push(out, name, &format!("{set}.offsets"), csr.offsets());
+    let part = format!("{set}.columns");
+    match csr.columns() {
+        Columns::U16(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
+        Columns::U32(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
+    }
+}
+
 /// Reads tensors by name and keeps count of those nobody asked for.
 struct Source<'a> {
     tensors: &'a SafeTensors<'a>,
@@ -168,18 +178,22 @@ struct Source<'a> {
     moments: [bool; 2],
 }
 
-/// Gives every parameter of `network` its tensors, among them those of the `moments` that the optimizer keeps.
+/// Gives every parameter of `network` its tensors, among them those of the `moments` that the optimizer keeps. Returns A of every sparse
+/// layer at the end of the last epoch.
 pub(super) fn restore(
     tensors: &SafeTensors<'_>,
     network: &mut Mlp,
     moments: [bool; 2],
-) -> Result<(), String> {
+) -> Result<Vec<Csr>, String> {
     let mut source = Source { tensors, used: HashSet::new(), moments };
-    let mut result = Ok(());
+    let (mut result, mut masks) = (Ok(()), Vec::new());
     network.visit(&mut |name, parameter| {
         if result.is_ok() {
             result = match parameter {
-                ParameterMut::Sparse(weight) => source.weight(name, weight),
+                ParameterMut::Sparse(weight) => source
+                    .weight(name, weight)
+                    .and_then(|()| source.mask(name, weight.pattern()))
+                    .map(|mask| masks.push(mask)),
                 ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                     source.dense_parameter(name, parameter)
                 }
@@ -189,7 +203,7 @@ pub(super) fn restore(
     result?;
     match tensors.names().into_iter().find(|name| !source.used.contains(*name)) {
         Some(name) => Err(format!("tensor `{name}` belongs to no parameter of the configured network")),
-        None => Ok(()),
+        None => Ok(masks),
     }
 }
 
@@ -267,6 +281,19 @@ impl Source<'_> {
             None => None,
         };
         weight.restore(pattern, parameter, reservoir).map_err(|error| format!("`{name}`: {error}"))
+    }
+
+    /// A at the end of the last epoch: what it is now where nothing else is said.
+    fn mask(&mut self, name: &str, pattern: &Pattern) -> Result<Csr, String> {
+        let told = |part| self.tensors.tensor(&format!("{name}.epoch.{part}")).is_ok();
+        if !told("offsets") && !told("columns") {
+            return Ok(pattern.active().clone());
+        }
+        let mask = self.csr(name, "epoch", pattern.width())?;
+        if mask.rows() != pattern.rows() {
+            return Err(format!("`{name}.epoch` has {} rows, {} expected", mask.rows(), pattern.rows()));
+        }
+        Ok(mask)
     }
 
     fn csr(&mut self, name: &str, set: &str, width: usize) -> Result<Csr, String> {

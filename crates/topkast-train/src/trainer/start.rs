@@ -7,6 +7,7 @@ use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Method};
 use crate::data::{self, Split};
+use crate::dynamics::Masks;
 use crate::pruning::Pruning;
 use crate::snip;
 
@@ -55,6 +56,7 @@ impl Trainer {
             _ => return Ok(()),
         }
         prepare(&self.config, &mut self.network);
+        self.masks = Masks::of(&mut self.network);
         Ok(())
     }
 }
