@@ -219,11 +219,14 @@ fn validation_accuracies_stand_in_for_test_accuracies() {
 }
 
 /// The example in the repository is read and checked, without making its runs.
+
 #[test]
-fn the_example_can_be_made() {
-    let place = Workplace::new();
-    let mut command = place.topkast("compare sweeps/quick.toml --dry-run");
-    command.arg("--out").arg(place.join("out"));
-    command.current_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
-    assert_eq!(succeeds(command).lines().count(), 10);
+fn the_sweeps_of_the_repository_can_be_made() {
+    for (sweep, runs) in [("quick", 10), ("fashion-mnist", 280)] {
+        let place = Workplace::new();
+        let mut command = place.topkast(&format!("compare sweeps/{sweep}.toml --dry-run"));
+        command.arg("--out").arg(place.join("out"));
+        command.current_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+        assert_eq!(succeeds(command).lines().count(), runs);
+    }
 }

@@ -26,11 +26,11 @@ use self::sweep::Sweep;
 use self::work::{Outcome, Resources, work};
 use crate::failure::{Failure, print_line};
 use crate::stop::stop_on_signal;
-use crate::table;
+use crate::{report, table};
 
 /// Compare methods at several sparsities with several seeds
 ///
-/// Makes every run that the sweep file asks for and prints one table, mean ± standard error. Runs that are done are kept,
+/// Makes every run that the sweep file asks for, prints one table and writes one report, mean ± standard error. Runs that are done are kept,
 /// those that were interrupted go on, so the same command may be given again at any time.
 #[derive(Args)]
 #[command(after_help = "Example: topkast compare sweeps/quick.toml --jobs 2")]
@@ -143,10 +143,13 @@ fn make(plan: &Plan, arguments: &Arguments, stop: &AtomicBool) -> Result<usize, 
     }
 }
 
-/// Writes the tables to the sweep's directory.
+/// Writes the tables and the report to the sweep's directory.
 fn save(plan: &Plan, results: &[CellResults]) -> Result<(), Failure> {
     write(&plan.out.join("table.md"), &section(plan, results, Besides::Nothing))?;
-    write(&plan.out.join("table.csv"), &table::csv(&tables::full(plan, results)))
+    write(&plan.out.join("table.csv"), &table::csv(&tables::full(plan, results)))?;
+    let runs = results.iter().flat_map(|cell| cell.runs.iter().map(|run| run.path.clone()));
+    let runs: Vec<PathBuf> = runs.collect();
+    if runs.is_empty() { Ok(()) } else { report::write(&runs, &plan.out.join("report.html")) }
 }
 
 /// Draws a sweep beside the document at `path` and gives the file's name, `DOCUMENT-SWEEP.svg`.
@@ -182,7 +185,8 @@ fn print(plan: &Plan, results: &[CellResults], json: bool) -> Result<(), Failure
         print_line("")?;
         table::aligned(&tables::comparisons(plan, results)).iter().try_for_each(print_line)?;
     }
-    print_line(format!("\ntables           {}", plan.out.join("table.md").display()))
+    print_line(format!("\ntables           {}", plan.out.join("table.md").display()))?;
+    print_line(format!("report           {}", plan.out.join("report.html").display()))
 }
 
 /// What the user typed, as far as it matters, for whoever wants to make a document again.
