@@ -1,7 +1,6 @@
-//! A whole run: the loop around [`Trainer::step`], its directory, checkpoints and summary.
+//! A whole run: the loop around [`Trainer::step`], checkpoints and summary.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,89 +10,12 @@ use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
 use crate::pull::Pull;
 use crate::report::{RefreshReport, StepReport};
+use crate::run_dir::RunDir;
 use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, share};
 use crate::time_split::PhaseSeconds;
 use crate::trainer::Trainer;
 use crate::{Config, TrainError, files, machine};
-
-/// The directory of a run and what is where in it.
-#[derive(Clone, Debug)]
-pub struct RunDir(PathBuf);
-
-impl RunDir {
-    /// The directory of a new run at `path`; [`run`] makes it once it knows that the run can start.
-    ///
-    /// # Errors
-    /// If it holds a run already.
-    pub fn create(path: &Path) -> Result<Self, TrainError> {
-        let dir = Self(path.to_owned());
-        if dir.config().exists() || dir.checkpoint().exists() {
-            let problem = "already holds a run; go on with it by --resume, or choose another --out";
-            return Err(TrainError::run_dir(path, problem));
-        }
-        Ok(dir)
-    }
-
-    /// The directory of a run that has been started.
-    ///
-    /// # Errors
-    /// If there is no run.
-    pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let dir = Self(path.to_owned());
-        if !dir.config().exists() {
-            return Err(TrainError::run_dir(path, "holds no run: there is no config.toml in it"));
-        }
-        Ok(dir)
-    }
-
-    /// The first of `runs/NAME-1`, `runs/NAME-2`, … that does not exist yet.
-    pub fn free(name: &str) -> PathBuf {
-        let numbered = (1u64..).map(|number| Path::new("runs").join(format!("{name}-{number}")));
-        numbered.into_iter().find(|path| !path.exists()).expect("there are more numbers than directories")
-    }
-
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// `config.toml`, as resolved.
-    pub fn config(&self) -> PathBuf {
-        self.0.join("config.toml")
-    }
-
-    /// The newest checkpoint.
-    pub fn checkpoint(&self) -> PathBuf {
-        self.0.join("checkpoint").join("state.safetensors")
-    }
-
-    /// `metrics.jsonl`.
-    pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
-    }
-
-    /// Whether some process trains in the directory at `path` at this moment; it may not have written anything yet.
-    pub fn in_use(path: &Path) -> bool {
-        let lock = Self(path.to_owned()).lock();
-        lock.exists() && matches!(Lock::take(&lock), Ok(None))
-    }
-
-    /// What the process that trains here holds.
-    fn lock(&self) -> PathBuf {
-        self.0.join("lock")
-    }
-
-    /// `summary.json`.
-    pub fn summary(&self) -> PathBuf {
-        self.0.join("summary.json")
-    }
-
-    /// `report.html`.
-    pub fn report(&self) -> PathBuf {
-        self.0.join("report.html")
-    }
-}
 
 /// What happens in a run, for whoever watches.
 #[derive(Debug)]
@@ -168,14 +90,6 @@ struct Run<'a> {
     _lock: Lock,
 }
 
-/// Keeps other processes out of the directory.
-fn lock(dir: &RunDir) -> Result<Lock, TrainError> {
-    Lock::take(&dir.lock()).map_err(TrainError::write(&dir.lock()))?.ok_or_else(|| {
-        let problem = "another process trains in it now; wait for that to end, or stop it";
-        TrainError::run_dir(dir.path(), problem)
-    })
-}
-
 /// What scoring gave, for as long as no step is made.
 #[derive(Default)]
 struct Scores {
@@ -187,14 +101,14 @@ impl<'a> Run<'a> {
     fn start(config: Config, dir: &'a RunDir) -> Result<Self, TrainError> {
         let path = dir.checkpoint();
         // Of a run that there is, before its checkpoint is read; a new one's directory is made once it is known to be able to start.
-        let lock = dir.config().exists().then(|| lock(dir)).transpose()?;
+        let lock = dir.config().exists().then(|| dir.take_lock()).transpose()?;
         let checkpoint = path.exists().then(|| Checkpoint::read(&path)).transpose()?;
         let trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resumed(config, checkpoint, &path)?,
             None => Trainer::new(config)?,
         };
         fs::create_dir_all(dir.path().join("checkpoint")).map_err(TrainError::write(dir.path()))?;
-        let lock = lock.map_or_else(|| self::lock(dir), Ok)?;
+        let lock = lock.map_or_else(|| dir.take_lock(), Ok)?;
         let seconds_before = checkpoint.as_ref().map_or(0.0, |checkpoint| checkpoint.state.seconds);
         let saved = checkpoint.map(|checkpoint| checkpoint.state.step);
         let config_path = dir.config();
