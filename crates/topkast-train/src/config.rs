@@ -4,6 +4,7 @@ mod difference;
 mod erk;
 mod global;
 mod kinds;
+mod model;
 mod plan;
 mod sections;
 mod updates;
@@ -17,6 +18,7 @@ use toml::{Table, Value};
 
 pub use difference::Difference;
 pub use kinds::*;
+pub use model::*;
 pub use sections::*;
 
 /// Everything that decides a run. The default is the built-in recipe on the data in the repository.
@@ -123,7 +125,7 @@ impl Config {
 
     /// Whether the reservoir can hold the weights that the network starts from.
     fn check_weights(&self) -> Result<(), ConfigError> {
-        let (given, topkast) = (!self.model.weights.is_empty(), self.sparsity.method == Method::TopKast);
+        let (given, topkast) = (!self.model.weights().is_empty(), self.sparsity.method == Method::TopKast);
         let refused = |value, allowed| Err(ConfigError::value("sparsity.reservoir", value, allowed));
         match self.sparsity.reservoir {
             ReservoirKind::Implicit if given && topkast => refused(

@@ -45,7 +45,7 @@ pub(crate) fn start(
     for ((weight, indices), init) in network.sparse_weights().into_iter().zip(indices).zip(inits) {
         let [rows, width] = [weight.pattern().rows(), weight.pattern().width()];
         // Given weights stay as they are.
-        let fresh = config.model.weights.is_empty() && init.scale == Scale::Active;
+        let fresh = config.model.weights().is_empty() && init.scale == Scale::Active;
         weight.start(&indices, fresh.then(|| init.deviation(rows, width)));
     }
     Ok(loss)

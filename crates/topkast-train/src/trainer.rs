@@ -93,7 +93,7 @@ impl Trainer {
             return Err(TrainError::checkpoint(path, "made from other data than data.path now holds"));
         }
         let (theirs, ours) = (checkpoint.state.weights.as_ref(), self.weights.as_ref());
-        weights::check_same(theirs, ours, &self.config.model.weights)
+        weights::check_same(theirs, ours, self.config.model.weights())
             .map_err(|problem| TrainError::checkpoint(path, problem))?;
         if checkpoint.state.step > self.total_steps() {
             return Err(TrainError::checkpoint(path, "has more steps than the run"));

@@ -182,10 +182,10 @@ pub(crate) fn begin(
     inputs: usize,
     classes: usize,
 ) -> Result<(Network, Option<Fingerprint>), TrainError> {
-    if config.model.weights.is_empty() {
+    if config.model.weights().is_empty() {
         return Ok((config.network(inputs, classes)?, None));
     }
-    let file = WeightsFile::open(Path::new(&config.model.weights))?;
+    let file = WeightsFile::open(Path::new(config.model.weights()))?;
     let layers = file.layers(&config.shape(inputs, classes))?;
     let network = config
         .network_of(inputs, classes, |number, size, plan, seed| layers[number].linear(size, plan, seed))?;

@@ -21,8 +21,10 @@ pub enum Shape {
 pub struct Schedule {
     /// The highest rate.
     pub peak: f64,
-    /// Steps over which the rate first rises linearly; the first step has `peak / warmup_steps`.
+    /// Steps over which the rate first rises linearly; the last of them has the peak.
     pub warmup_steps: u64,
+    /// From where it rises: the rate of a step before the first.
+    pub warmup_from: f64,
     /// Steps in all.
     pub total_steps: u64,
     /// What follows warm-up.
@@ -33,7 +35,8 @@ impl Schedule {
     /// The rate at `step`, counted from 0.
     pub fn rate(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
-            return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
+            let done = (step + 1) as f64 / self.warmup_steps as f64;
+            return self.warmup_from + (self.peak - self.warmup_from) * done;
         }
         match &self.shape {
             Shape::Constant => self.peak,
@@ -57,7 +60,7 @@ mod tests {
 
     #[test]
     fn shapes_go_where_they_should() {
-        let schedule = |shape, warmup_steps| Schedule { peak: 2.0, warmup_steps, total_steps: 100, shape };
+        let schedule = |shape, warmup_steps| Schedule { peak: 2.0, warmup_steps, warmup_from: 0.0, total_steps: 100, shape };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} against {b}");
 
         near(schedule(Shape::Constant, 0).rate(99), 2.0);
@@ -72,6 +75,10 @@ mod tests {
         let warm = schedule(Shape::Cosine, 20);
         for (at, rate) in [(0, 0.1), (9, 1.0), (19, 2.0), (20, 2.0), (60, 1.0)] {
             near(warm.rate(at), rate);
+        }
+        let from = Schedule { warmup_from: 1.0, ..schedule(Shape::Cosine, 4) };
+        for (at, rate) in [(0, 1.25), (1, 1.5), (3, 2.0), (4, 2.0)] {
+            near(from.rate(at), rate);
         }
         near(schedule(Shape::Constant, 100).rate(100), 2.0);
         near(schedule(Shape::Cosine, 100).rate(100), 2.0);

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 use topkast::{Distribution as Shape, Explore, Init, Scale, Variance};
 
 /// A network's kind.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
     /// Multilayer perceptron.
     Mlp,
+    /// Transformer-XL (Dai et al. 2019).
+    TransformerXl,
 }
 
 /// A hidden layer's nonlinearity.

@@ -1,20 +1,14 @@
 //! From the configuration to a network: which layer gets what.
 
 use topkast::{Counts, DensityError, Seed, Topology, WeightError, name_matches};
-use topkast_nn::{Activation, LayerPlan, Linear, MlpShape, Network, NetworkShape};
+use topkast_nn::{LayerPlan, Linear, Network, NetworkShape};
 
-use super::{ActivationKind, Config, ConfigError, LayerSparsity, Method};
+use super::{Config, ConfigError, LayerSparsity, Method};
 
 impl Config {
     /// The network's sizes for data with `inputs` features and `classes` classes.
     pub fn shape(&self, inputs: usize, classes: usize) -> NetworkShape {
-        let activation = match self.model.activation {
-            ActivationKind::Relu => Activation::Relu,
-            ActivationKind::Gelu => Activation::Gelu,
-        };
-        let dropout = self.model.dropout as f32;
-        let hidden = self.model.hidden.clone();
-        NetworkShape::Mlp(MlpShape { inputs, hidden, outputs: classes, activation, dropout })
+        self.model.shape(inputs, classes)
     }
 
     /// How each layer of `shape` is made. Layers that are chosen for together have no entries yet.
@@ -55,7 +49,7 @@ impl Config {
         erk: Option<Counts>,
     ) -> Result<LayerPlan, ConfigError> {
         let config = &self.sparsity;
-        let init = self.model.init.init(config.scale());
+        let init = self.model.init().init(config.scale());
         let topology = match config.method {
             Method::Dense => return Ok(LayerPlan::Dense { init }),
             Method::Static => Topology::Static,
@@ -91,8 +85,14 @@ impl Config {
     pub(super) fn total(&self, mut sizes: impl Iterator<Item = u64>) -> Result<u64, ConfigError> {
         sizes.try_fold(0, u64::checked_add).ok_or_else(|| {
             let allowed = "has more weights than can be counted";
-            ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), allowed)
+            self.unfit_sizes(allowed)
         })
+    }
+
+    /// What is wrong with the sizes of layers.
+    fn unfit_sizes(&self, problem: impl std::fmt::Display) -> ConfigError {
+        let (key, value) = self.model.sizes();
+        ConfigError::value(key, value, problem)
     }
 
     /// A fresh network. Layers that snip or pruning decide have no entries yet.
@@ -118,7 +118,7 @@ impl Config {
         let shape = self.shape(inputs, classes);
         let plans = self.settled(&shape, self.plans(&shape)?)?;
         let seed = Seed::new(self.seed).named("network");
-        let misfit = |error| ConfigError::value("model.hidden", format!("{:?}", self.model.hidden), error);
+        let misfit = |error| self.unfit_sizes(error);
         let layers = shape.layers().into_iter().zip(&plans).enumerate();
         let linears =
             layers.map(|(number, ((name, size), plan))| make(number, size, plan, seed.named(&name)));

@@ -5,7 +5,7 @@ use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
 use topkast_kernels::{Bf16, Isa};
 
 use super::{
-    ActivationKind, ConfigError, Distribution, ExploreKind, InitKind, Method, ModelKind, OptimizerKind,
+    ConfigError, Distribution, ExploreKind, Method, OptimizerKind,
     PenaltyName, ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
 };
 use crate::data;
@@ -21,24 +21,6 @@ pub struct DataConfig {
     /// Fraction of the training data, taken from its end, that is held out to choose settings by; scored as
     /// `validation_accuracy`. 0 trains on everything.
     pub validation: f64,
-}
-
-/// `[model]`
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// Which network.
-    pub kind: ModelKind,
-    /// Units of each hidden layer.
-    pub hidden: Vec<usize>,
-    /// After each hidden layer.
-    pub activation: ActivationKind,
-    /// Dropout rate after each hidden layer.
-    pub dropout: f64,
-    /// How initial weights are distributed.
-    pub init: InitKind,
-    /// A safetensors file of the weights to start from, by layer; empty draws them as `init` says.
-    pub weights: String,
 }
 
 /// `[sparsity]`
@@ -115,6 +97,8 @@ pub struct OptimizerConfig {
     pub schedule: ScheduleKind,
     /// Steps over which the learning rate first rises.
     pub warmup_steps: u64,
+    /// From where it rises.
+    pub warmup_from: f64,
     /// For `step`: the fractions of all steps at which the learning rate drops.
     pub milestones: Vec<f64>,
     /// For `step`: what it is multiplied by there.
@@ -149,19 +133,6 @@ pub struct TrainConfig {
 impl Default for DataConfig {
     fn default() -> Self {
         Self { kind: data::Kind::FashionMnist, path: "data/fashion-mnist".to_owned(), validation: 0.0 }
-    }
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            kind: ModelKind::Mlp,
-            hidden: vec![1024, 1024],
-            activation: ActivationKind::Relu,
-            dropout: 0.0,
-            init: InitKind::KaimingNormal,
-            weights: String::new(),
-        }
     }
 }
 
@@ -200,6 +171,7 @@ impl Default for OptimizerConfig {
             penalty_kind: PenaltyName::L2,
             schedule: ScheduleKind::Cosine,
             warmup_steps: 0,
+            warmup_from: 0.0,
             milestones: vec![0.5, 0.75],
             factor: 0.1,
             clip_norm: 0.0,
@@ -223,20 +195,11 @@ impl Default for TrainConfig {
 }
 
 /// Largest width of a layer, batch and thread count: far above any use, low enough that no product overflows.
-const LARGEST: usize = 1 << 30;
+pub(super) const LARGEST: usize = 1 << 30;
 
 impl DataConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         below_one("data.validation", self.validation)
-    }
-}
-
-impl ModelConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for &units in &self.hidden {
-            within("model.hidden", units, 1, LARGEST)?;
-        }
-        below_one("model.dropout", self.dropout)
     }
 }
 
@@ -291,6 +254,7 @@ impl SparsityConfig {
 impl OptimizerConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_zero("optimizer.lr", self.lr)?;
+        at_least_zero("optimizer.warmup_from", self.warmup_from)?;
         at_least_zero("optimizer.penalty", self.penalty)?;
         at_least_zero("optimizer.clip_norm", self.clip_norm)?;
         at_least_zero("optimizer.factor", self.factor)?;
@@ -337,7 +301,13 @@ impl OptimizerConfig {
             ScheduleKind::Step => Shape::Step { milestones: self.milestones.clone(), factor: self.factor },
             ScheduleKind::Cosine => Shape::Cosine,
         };
-        Schedule { peak: self.lr, warmup_steps: self.warmup_steps, total_steps, shape }
+        Schedule {
+            peak: self.lr,
+            warmup_steps: self.warmup_steps,
+            warmup_from: self.warmup_from,
+            total_steps,
+            shape,
+        }
     }
 }
 
@@ -377,7 +347,7 @@ fn up_to_one(key: &str, value: f64) -> Result<(), ConfigError> {
     Err(ConfigError::value(key, value, "must be from 0 to 1"))
 }
 
-fn below_one(key: &str, value: f64) -> Result<(), ConfigError> {
+pub(super) fn below_one(key: &str, value: f64) -> Result<(), ConfigError> {
     if (0.0..1.0).contains(&value) {
         return Ok(());
     }
@@ -391,7 +361,7 @@ fn at_least_zero(key: &str, value: f64) -> Result<(), ConfigError> {
     Err(ConfigError::value(key, value, "must be a finite number of at least 0"))
 }
 
-fn within(key: &str, value: usize, low: usize, high: usize) -> Result<(), ConfigError> {
+pub(super) fn within(key: &str, value: usize, low: usize, high: usize) -> Result<(), ConfigError> {
     if (low..=high).contains(&value) {
         return Ok(());
     }
