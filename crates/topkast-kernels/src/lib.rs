@@ -40,7 +40,7 @@ mod spmm;
 #[cfg(test)]
 mod testing;
 
-pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
+pub use activation::{add, add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};

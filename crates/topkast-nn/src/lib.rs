@@ -7,12 +7,13 @@ mod activation;
 mod dense_products;
 mod linear;
 mod mlp;
+mod named;
 mod network;
 mod product_times;
 mod tiled_products;
 
 pub use activation::{Activation, Applied};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
-pub use mlp::{BackwardTimes, Mlp, MlpShape};
-pub use network::{Gradients, LayerPlan, Mode, ParameterMut};
+pub use mlp::{Mlp, MlpShape};
+pub use network::{BackwardTimes, Gradients, LayerPlan, Mode, ParameterMut};
 pub use product_times::ProductTimes;

@@ -1,5 +1,7 @@
 //! What every network offers to the training loop.
 
+use std::time::Duration;
+
 use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
 
 /// How a forward pass is run.
@@ -20,6 +22,15 @@ pub enum Gradients {
     Active,
     /// Of B∖A as well.
     All,
+}
+
+/// How long the parts of a backward pass took, over all layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackwardTimes {
+    /// The gradients with respect to activations, through dropout and nonlinearities.
+    pub input_gradient: Duration,
+    /// The gradients of weights and biases.
+    pub weight_gradient: Duration,
 }
 
 /// How one linear layer is made.
