@@ -11,9 +11,11 @@ mod named;
 mod network;
 mod product_times;
 mod tiled_products;
+mod transformer_xl;
 
 pub use activation::{Activation, Applied};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
 pub use mlp::{Mlp, MlpShape};
 pub use network::{BackwardTimes, Gradients, LayerPlan, Mode, ParameterMut};
 pub use product_times::ProductTimes;
+pub use transformer_xl::{Memory, MemoryError, Tokens, TransformerXl, TransformerXlShape};

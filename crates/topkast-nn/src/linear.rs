@@ -96,6 +96,11 @@ impl Linear {
         }
     }
 
+    /// `y = W·x + b`.
+    pub(crate) fn affine(&mut self, isa: Isa, x: &Matrix, y: &mut Matrix) {
+        self.forward(isa, x, Activation::Identity, &mut Matrix::default(), y);
+    }
+
     /// `dx = Wᵀ·dy`, where `dy` is the gradient with respect to `W·x + b`, for the W of the last forward pass; and back
     /// through the activation that made x, where given.
     ///
