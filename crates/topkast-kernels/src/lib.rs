@@ -11,6 +11,7 @@
 
 mod activation;
 mod adam;
+mod attention;
 mod bandwidth;
 mod bf16;
 mod blocks;
@@ -42,6 +43,9 @@ mod testing;
 
 pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
+pub use attention::{
+    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
+};
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};
 pub use buffer::Buffer;
