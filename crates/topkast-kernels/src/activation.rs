@@ -1,4 +1,4 @@
-//! Activation functions and their gradients, and the bias of a layer.
+//! Activation functions and their gradients, the bias of a layer, and the sum of two activations.
 //!
 //! All but the bias run over the padding too: ReLU and GELU are 0 at 0 and their gradients are products with `dy`, so
 //! that the padding stays zero. Work is split into fixed chunks; every element is computed on its own.
@@ -56,6 +56,15 @@ pub fn add_bias(isa: Isa, bias: &[f32], y: &mut Matrix) {
     for_each_chunk(y.padded_mut(), chunk_rows(stride) * stride, &|start, rows| {
         isa.run(AddBias { bias: &bias[start / stride..], rows, positions, stride });
     });
+}
+
+/// `y += term`.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn add(isa: Isa, term: &Matrix, y: &mut Matrix) {
+    same_shape(term, y);
+    for_each_chunk((y.padded_mut(), term.padded()), CHUNK, &|_, (y, term)| isa.run(Add(term, y)));
 }
 
 /// GELU of a vector.
@@ -122,6 +131,17 @@ impl Kernel for GeluGradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         update(s, self.0, self.1, |pre, dy| s.mul(dy, gelu_slope(s, pre)));
+    }
+}
+
+struct Add<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        update(s, self.0, self.1, |term, y| s.add(term, y));
     }
 }
 
@@ -210,6 +230,11 @@ mod tests {
             |isa, _, y| add_bias(isa, &bias[..y.features()], y),
             |feature, _, y| y + f64::from(bias[feature]),
         );
+    }
+
+    #[test]
+    fn matrices_are_added() {
+        check(0.0, add, |_, term, y| f64::from(term as f32 + y as f32));
     }
 
     #[test]

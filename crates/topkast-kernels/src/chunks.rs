@@ -45,6 +45,17 @@ impl<A: Split, B: Split> Split for (A, B) {
     }
 }
 
+/// What there may not be goes along as the second of a pair.
+impl<T: Split> Split for Option<T> {
+    fn len(&self) -> usize {
+        self.as_ref().map_or(0, T::len)
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        self.map(|part| part.split_at(at)).unzip()
+    }
+}
+
 /// Calls `map(start, part)` for consecutive parts of `data`, each `chunk` elements long but the last, which begin at
 /// element `start`; combines what they return with `add`, in a tree that depends on the number of chunks alone.
 /// Parallel on the current rayon pool while a part is longer than `grain`, which the result does not depend on.

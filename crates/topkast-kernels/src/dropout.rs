@@ -16,22 +16,15 @@ use crate::{Isa, Kernel, Matrix};
 /// # Panics
 /// If `rate` is outside `0 ≤ rate < 1`.
 pub fn dropout(isa: Isa, key: u64, rate: f32, x: &mut Matrix) {
-    assert!((0.0..1.0).contains(&rate), "a dropout rate must be at least 0 and below 1");
     let stride = x.stride();
-    if rate == 0.0 || stride == 0 {
-        return;
-    }
-    // Below 2³², for the largest rate is 1 − 2⁻²⁴.
-    let threshold = (f64::from(rate) * 2f64.powi(32)) as u32;
+    let Some(mask) = Mask::new(key, rate).filter(|_| stride > 0) else { return };
     for_each_chunk(x.padded_mut(), chunk_rows(stride) * stride, &|start, rows| {
-        isa.run(Dropout { key, threshold, scale: 1.0 / (1.0 - rate), first: start / stride, rows, stride });
+        isa.run(Dropout { mask, first: start / stride, rows, stride });
     });
 }
 
 struct Dropout<'a> {
-    key: u64,
-    threshold: u32,
-    scale: f32,
+    mask: Mask,
     first: usize,
     rows: &'a mut [f32],
     stride: usize,
@@ -43,13 +36,40 @@ impl Kernel for Dropout<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (row, x) in self.rows.chunks_exact_mut(self.stride).enumerate() {
-            let bits = feature_bits(self.key, (self.first + row) as u64);
-            let (low, high) = (bits as u32, (bits >> 32) as u32);
             // The padding too: zero stays zero.
-            for (position, x) in x.iter_mut().enumerate() {
-                let kept = position_bits(low, high, position as u32) >= self.threshold;
-                *x = if kept { *x * self.scale } else { 0.0 };
-            }
+            self.mask.apply(self.first + row, 0, x);
+        }
+    }
+}
+
+/// What stays of a matrix, for kernels that drop out as they go.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask {
+    key: u64,
+    threshold: u32,
+    scale: f32,
+}
+
+impl Mask {
+    /// The mask of [`dropout`]; none where everything stays.
+    ///
+    /// # Panics
+    /// If `rate` is outside `0 ≤ rate < 1`.
+    pub(crate) fn new(key: u64, rate: f32) -> Option<Self> {
+        assert!((0.0..1.0).contains(&rate), "a dropout rate must be at least 0 and below 1");
+        // Below 2³², for the largest rate is 1 − 2⁻²⁴.
+        let threshold = (f64::from(rate) * 2f64.powi(32)) as u32;
+        (rate > 0.0).then_some(Self { key, threshold, scale: 1.0 / (1.0 - rate) })
+    }
+
+    /// Drops out some neighbouring positions of a feature, of which `first` is the first.
+    #[inline(always)]
+    pub(crate) fn apply(self, feature: usize, first: usize, x: &mut [f32]) {
+        let bits = feature_bits(self.key, feature as u64);
+        let (low, high) = (bits as u32, (bits >> 32) as u32);
+        for (position, x) in x.iter_mut().enumerate() {
+            let kept = position_bits(low, high, (first + position) as u32) >= self.threshold;
+            *x = if kept { *x * self.scale } else { 0.0 };
         }
     }
 }

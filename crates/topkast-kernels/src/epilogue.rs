@@ -26,6 +26,8 @@ pub enum Epilogue<'a> {
     /// For a gradient with respect to a GELU's output: makes it the one with respect to its input `pre`, as
     /// [`gelu_gradient`](crate::gelu_gradient) does.
     GeluGradient(&'a Matrix),
+    /// The matrix is added: for gradients of what several layers take as their input.
+    Add(&'a Matrix),
 }
 
 impl Epilogue<'_> {
@@ -57,6 +59,7 @@ impl Epilogue<'_> {
             }
             Self::ReluGradient(y) => without(Then::ReluGradient(check(y))),
             Self::GeluGradient(pre) => without(Then::GeluGradient(check(pre))),
+            Self::Add(term) => without(Then::Add(check(term))),
         }
     }
 }
@@ -75,6 +78,7 @@ enum Then {
     Gelu(*mut f32),
     ReluGradient(*const f32),
     GeluGradient(*const f32),
+    Add(*const f32),
 }
 
 impl Finish {
@@ -113,6 +117,7 @@ impl Finish {
                     simd.mul(sum, simd.select_greater(simd.load(y.add(offset)), zero, simd.splat(1.0), zero))
                 }
                 Then::GeluGradient(pre) => simd.mul(sum, gelu_slope(simd, simd.load(pre.add(offset)))),
+                Then::Add(term) => simd.add(sum, simd.load(term.add(offset))),
             }
         }
     }

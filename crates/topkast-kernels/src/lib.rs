@@ -11,17 +11,21 @@
 
 mod activation;
 mod adam;
+mod attention;
 mod bandwidth;
 mod bf16;
 mod blocks;
 mod buffer;
 mod chunks;
+mod columns;
 mod csr;
 mod dense;
 mod dropout;
+mod embedding;
 mod epilogue;
 mod isa;
 mod lanes;
+mod layer_norm;
 mod loss;
 mod math;
 mod matrix;
@@ -40,16 +44,21 @@ mod spmm;
 #[cfg(test)]
 mod testing;
 
-pub use activation::{add_bias, gelu, gelu_gradient, relu, relu_gradient};
+pub use activation::{add, add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
+pub use attention::{
+    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
+};
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};
 pub use buffer::Buffer;
 pub use csr::{Cell, Columns, Csr, CsrEdit, CsrError, Transposed};
 pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};
 pub use dropout::dropout;
+pub use embedding::{embed, embed_gradient};
 pub use epilogue::Epilogue;
 pub use isa::{Isa, IsaError, Kernel};
+pub use layer_norm::{layer_norm, layer_norm_gradient};
 pub use loss::{LossSums, softmax_cross_entropy};
 pub use matrix::{Matrix, RowsMut};
 pub use peak::fma_peak_gflops;

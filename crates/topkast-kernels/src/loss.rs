@@ -6,11 +6,11 @@
 //! Strips depend on the shape alone and are combined in a fixed tree.
 
 use crate::chunks::{CHUNK, combine_chunks};
+use crate::columns::ColumnsMut;
 use crate::lanes::{read, write};
 use crate::math::exp;
 use crate::simd::Simd;
 use crate::{Isa, Kernel, Matrix};
-use std::marker::PhantomData;
 
 /// Positions worked on at once.
 const STRIP: usize = 64;
@@ -49,51 +49,15 @@ pub fn softmax_cross_entropy(
     assert!(labels.iter().all(|&label| (label as usize) < classes), "labels must be below {classes}");
     assert!(classes <= 1 << 24, "class numbers must be exact in f32");
     assert!((0.0..=1.0).contains(&label_smoothing), "label smoothing must be within 0…1");
-    let mut gradient = gradient;
     if let Some(gradient) = &gradient {
         let shape = (gradient.features(), gradient.positions());
         assert_eq!(shape, (classes, positions), "the gradient must have the shape of the logits");
     }
-    let gradient = gradient.as_mut().map(|gradient| SharedColumns::new(gradient));
     let add = |a: LossSums, b: LossSums| LossSums { loss: a.loss + b.loss, correct: a.correct + b.correct };
-    let strip = |start, labels| {
-        let gradient = gradient.as_ref();
-        isa.run(Strip { logits, labels, label_smoothing, gradient, start })
-    };
-    combine_chunks(labels, STRIP, CHUNK / classes.max(1), &strip, &add)
-}
-
-/// A matrix that tasks write at the same time, each its own strip of columns.
-struct SharedColumns<'a> {
-    data: *mut f32,
-    classes: usize,
-    stride: usize,
-    borrow: PhantomData<&'a mut Matrix>,
-}
-
-// SAFETY: what `data` points to is borrowed exclusively, and `SharedColumns::part` passes on the duty to keep tasks apart.
-// Gain: strips of positions, which interleave in memory, are worked on in parallel.
-unsafe impl Send for SharedColumns<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for SharedColumns<'_> {}
-
-impl<'a> SharedColumns<'a> {
-    fn new(matrix: &'a mut Matrix) -> Self {
-        let (classes, stride) = (matrix.features(), matrix.stride());
-        Self { data: matrix.padded_mut().as_mut_ptr(), classes, stride, borrow: PhantomData }
-    }
-
-    /// SharedColumns `start..start + width` of the row of `class`.
-    ///
-    /// # Safety
-    /// No other part that overlaps these columns of this row is alive.
-    #[allow(clippy::mut_from_ref)]
-    #[inline(always)]
-    unsafe fn part(&self, class: usize, start: usize, width: usize) -> &mut [f32] {
-        assert!(class < self.classes && start <= self.stride && width <= self.stride - start);
-        // SAFETY: in bounds as just asserted; unaliased as the caller vouches. Gain: see `SharedColumns`.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(class * self.stride + start), width) }
-    }
+    let strip =
+        |start, (labels, gradient)| isa.run(Strip { logits, labels, label_smoothing, gradient, start });
+    let data = (labels, gradient.map(ColumnsMut::of));
+    combine_chunks(data, STRIP, CHUNK / classes.max(1), &strip, &add)
 }
 
 /// At most [`STRIP`] positions from `start` on.
@@ -101,7 +65,7 @@ struct Strip<'a> {
     logits: &'a Matrix,
     labels: &'a [u32],
     label_smoothing: f32,
-    gradient: Option<&'a SharedColumns<'a>>,
+    gradient: Option<ColumnsMut<'a>>,
     start: usize,
 }
 
@@ -119,7 +83,7 @@ impl Kernel for Strip<'_> {
     type Output = LossSums;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> LossSums {
+    fn run<S: Simd>(mut self, s: S) -> LossSums {
         let width = STRIP.min(self.logits.stride() - self.start);
         let mut totals = Totals {
             largest: [f32::NEG_INFINITY; STRIP],
@@ -130,9 +94,7 @@ impl Kernel for Strip<'_> {
         self.find_largest(s, width, &mut totals);
         self.sum_exponentials(s, width, &mut totals);
         let sums = self.sum_losses(&totals);
-        if let Some(gradient) = self.gradient {
-            self.scale_gradient(s, width, &totals, gradient);
-        }
+        self.scale_gradient(s, width, &totals);
         sums
     }
 }
@@ -161,14 +123,13 @@ impl Strip<'_> {
     }
 
     #[inline(always)]
-    fn sum_exponentials<S: Simd>(&self, s: S, width: usize, totals: &mut Totals) {
+    fn sum_exponentials<S: Simd>(&mut self, s: S, width: usize, totals: &mut Totals) {
         let classes = self.logits.features();
         for block in (0..classes).step_by(BLOCK) {
             let (mut exponentials, mut shifted) = ([0.0; STRIP], [0.0; STRIP]);
             for class in block..classes.min(block + BLOCK) {
-                let row = self.row(class, width);
-                // SAFETY: strips do not overlap, and this is the strip's only part alive. Gain: see `SharedColumns`.
-                let mut kept = self.gradient.map(|columns| unsafe { columns.part(class, self.start, width) });
+                let row = &self.logits.padded()[class * self.logits.stride() + self.start..][..width];
+                let mut kept = self.gradient.as_mut().map(|columns| columns.row(class));
                 for at in (0..width).step_by(S::LANES) {
                     let x = s.sub(read(s, &row[at..]), read(s, &totals.largest[at..]));
                     let e = exp(s, x);
@@ -207,7 +168,8 @@ impl Strip<'_> {
     }
 
     #[inline(always)]
-    fn scale_gradient<S: Simd>(&self, s: S, width: usize, totals: &Totals, gradient: &SharedColumns<'_>) {
+    fn scale_gradient<S: Simd>(&mut self, s: S, width: usize, totals: &Totals) {
+        let Some(gradient) = &mut self.gradient else { return };
         let positions = self.logits.positions() as f64;
         let smoothing = f64::from(self.label_smoothing);
         // Zero beyond the last position: so the padding stays zero.
@@ -217,8 +179,7 @@ impl Strip<'_> {
             uniform[lane] = (smoothing / (self.logits.features() as f64 * positions)) as f32;
         }
         for class in 0..self.logits.features() {
-            // SAFETY: strips do not overlap, and this is the strip's only part alive. Gain: see `SharedColumns`.
-            let row = unsafe { gradient.part(class, self.start, width) };
+            let row = gradient.row(class);
             for at in (0..width).step_by(S::LANES) {
                 let (scale, uniform) = (read(s, &scale[at..]), read(s, &uniform[at..]));
                 let scaled = s.sub(s.mul(read(s, &row[at..]), scale), uniform);
@@ -227,8 +188,7 @@ impl Strip<'_> {
         }
         let on_label = ((1.0 - smoothing) / positions) as f32;
         for (lane, &label) in self.labels.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { gradient.part(label as usize, self.start + lane, 1)[0] -= on_label };
+            gradient.row(label as usize)[lane] -= on_label;
         }
     }
 }

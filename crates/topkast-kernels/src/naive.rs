@@ -3,6 +3,10 @@
 //! Tests compare every kernel with them on every instruction set, and benchmarks check a result before timing it, row by
 //! row where all rows would take too long.
 
+mod attention;
+
+pub use attention::{AttentionOperands, attention, attention_gradient, numbers};
+
 use crate::{Csr, Matrix};
 
 /// `y = W·x`, with `W` of structure `csr` and `values`.

@@ -248,7 +248,7 @@ impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACK
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{gelu, gelu_gradient, naive, relu_gradient};
+    use crate::{add, gelu, gelu_gradient, naive, relu_gradient};
     use proptest::prelude::*;
 
     /// Checks every epilogue and the transposed product on every instruction set.
@@ -287,6 +287,10 @@ mod tests {
             spmm(isa, csr, &values, &x, Epilogue::None, &mut want);
             gelu_gradient(isa, &at, &mut want);
             spmm(isa, csr, &values, &x, Epilogue::GeluGradient(&at), &mut y);
+            assert_eq!(y, want);
+            spmm(isa, csr, &values, &x, Epilogue::None, &mut want);
+            add(isa, &at, &mut want);
+            spmm(isa, csr, &values, &x, Epilogue::Add(&at), &mut y);
             assert_eq!(y, want);
             spmm(isa, csr, &values, &x, Epilogue::Bias(&bias), &mut want_pre);
             want.ensure(csr.rows(), positions);

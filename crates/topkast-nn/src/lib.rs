@@ -7,12 +7,15 @@ mod activation;
 mod dense_products;
 mod linear;
 mod mlp;
+mod named;
 mod network;
 mod product_times;
 mod tiled_products;
+mod transformer_xl;
 
 pub use activation::{Activation, Applied};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
-pub use mlp::{BackwardTimes, Mlp, MlpShape};
-pub use network::{Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
+pub use mlp::{Mlp, MlpShape};
+pub use network::{BackwardTimes, Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
 pub use product_times::ProductTimes;
+pub use transformer_xl::{Memory, MemoryError, Tokens, TransformerXl, TransformerXlShape};

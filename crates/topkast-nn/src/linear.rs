@@ -2,7 +2,7 @@
 
 use topkast::{Parameter, Pattern, Seed, SparseWeight, Topology, WeightError};
 use topkast_kernels::{
-    Bf16, Buffer, Epilogue, Isa, Matrix, add_bias, dense_forward, dense_input_gradient,
+    Bf16, Buffer, Epilogue, Isa, Matrix, add, add_bias, dense_forward, dense_input_gradient,
     dense_weight_gradient, gelu, relu, row_sums, sddmm, sddmm_bf16, sddmm_bf16_pair, sddmm_pair, spmm,
     spmm_transposed,
 };
@@ -96,18 +96,32 @@ impl Linear {
         }
     }
 
+    /// `y = W·x + b`.
+    pub(crate) fn affine(&mut self, isa: Isa, x: &Matrix, y: &mut Matrix) {
+        self.forward(isa, x, Activation::Identity, &mut Matrix::default(), y);
+    }
+
     /// `dx = Wᵀ·dy`, where `dy` is the gradient with respect to `W·x + b`, for the W of the last forward pass; and back
     /// through the activation that made x, where given.
     ///
     /// # Panics
     /// If `dy` does not have as many features as the layer has outputs, or `made_x` not the shape of x.
     pub fn input_gradient(&mut self, isa: Isa, dy: &Matrix, made_x: Option<Applied<'_>>, dx: &mut Matrix) {
+        let then = made_x.map_or(Then::Nothing, Then::Through);
         match self {
-            Self::Sparse(layer) => layer.input_gradient(isa, dy, made_x, dx),
-            Self::Dense(layer) => {
-                dense_input_gradient(isa, layer.inputs, &layer.weight.values, dy, dx);
-                made_x.inspect(|made_x| made_x.backward(isa, dx));
-            }
+            Self::Sparse(layer) => layer.input_gradient(isa, dy, then, dx),
+            Self::Dense(layer) => layer.input_gradient(isa, dy, then, dx),
+        }
+    }
+
+    /// `dx = Wᵀ·dy + others`, as [`input_gradient`](Self::input_gradient): for an x that others take, too.
+    ///
+    /// # Panics
+    /// If `dy` does not have as many features as the layer has outputs, or `others` not the shape of x.
+    pub fn add_input_gradient(&mut self, isa: Isa, dy: &Matrix, others: &Matrix, dx: &mut Matrix) {
+        match self {
+            Self::Sparse(layer) => layer.input_gradient(isa, dy, Then::Add(others), dx),
+            Self::Dense(layer) => layer.input_gradient(isa, dy, Then::Add(others), dx),
         }
     }
 
@@ -119,10 +133,15 @@ impl Linear {
     pub fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
         match self {
             Self::Sparse(layer) => layer.weight_gradient(isa, x, dy, explore),
-            Self::Dense(layer) => {
-                row_sums(isa, dy, &mut layer.bias.gradient);
-                dense_weight_gradient(isa, dy, x, &mut layer.weight.gradient);
-            }
+            Self::Dense(layer) => layer.weight_gradient(isa, x, dy),
+        }
+    }
+
+    /// The weight, if it is a sparse one.
+    pub(crate) fn sparse_weight(&mut self) -> Option<&mut SparseWeight> {
+        match self {
+            Self::Sparse(layer) => Some(&mut layer.weight),
+            Self::Dense(_) => None,
         }
     }
 
@@ -217,19 +236,17 @@ impl SparseLinear {
         }
     }
 
-    fn input_gradient(&mut self, isa: Isa, dy: &Matrix, made_x: Option<Applied<'_>>, dx: &mut Matrix) {
+    fn input_gradient(&mut self, isa: Isa, dy: &Matrix, then: Then<'_>, dx: &mut Matrix) {
         let dense = self.dense.as_ref();
         if dense.is_some() || !self.weight.is_started() {
             match dense {
                 Some(dense) => dense.input_gradient(isa, &self.weight, dy, dx),
                 None => tiled_products::input_gradient(isa, &self.weight, dy, dx),
             }
-            made_x.inspect(|made_x| made_x.backward(isa, dx));
-            return;
+            return then.pass(isa, dx);
         }
         let (transposed, values) = (self.weight.pattern().transposed(), self.weight.active_values());
-        let epilogue = made_x.map_or(Epilogue::None, Applied::epilogue);
-        spmm_transposed(isa, transposed, values, dy, epilogue, &mut self.gathered, dx);
+        spmm_transposed(isa, transposed, values, dy, then.epilogue(), &mut self.gathered, dx);
     }
 
     fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix, explore: bool) {
@@ -257,10 +274,57 @@ impl DenseLinear {
         Self { weight: Parameter::new(weight), bias: Parameter::new(bias), inputs }
     }
 
-    fn forward(&self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
+    pub(crate) fn forward(
+        &self,
+        isa: Isa,
+        x: &Matrix,
+        activation: Activation,
+        pre: &mut Matrix,
+        y: &mut Matrix,
+    ) {
         let bias = &self.bias.values;
         let product = |y: &mut Matrix| dense_forward(isa, bias.len(), &self.weight.values, x, y);
         activate_dense(isa, product, bias, activation, pre, y);
+    }
+
+    pub(crate) fn input_gradient(&self, isa: Isa, dy: &Matrix, then: Then<'_>, dx: &mut Matrix) {
+        dense_input_gradient(isa, self.inputs, &self.weight.values, dy, dx);
+        then.pass(isa, dx);
+    }
+
+    pub(crate) fn weight_gradient(&mut self, isa: Isa, x: &Matrix, dy: &Matrix) {
+        row_sums(isa, dy, &mut self.bias.gradient);
+        dense_weight_gradient(isa, dy, x, &mut self.weight.gradient);
+    }
+}
+
+/// What becomes of an input gradient once it is complete.
+#[derive(Clone, Copy)]
+pub(crate) enum Then<'a> {
+    Nothing,
+    /// It goes back through the activation that made x.
+    Through(Applied<'a>),
+    /// Another gradient with respect to x is added.
+    Add(&'a Matrix),
+}
+
+impl<'a> Then<'a> {
+    /// In the last store of the product.
+    fn epilogue(self) -> Epilogue<'a> {
+        match self {
+            Self::Nothing => Epilogue::None,
+            Self::Through(made_x) => made_x.epilogue(),
+            Self::Add(others) => Epilogue::Add(others),
+        }
+    }
+
+    /// In a pass over it.
+    fn pass(self, isa: Isa, dx: &mut Matrix) {
+        match self {
+            Self::Nothing => {}
+            Self::Through(made_x) => made_x.backward(isa, dx),
+            Self::Add(others) => add(isa, others, dx),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The multilayer perceptron.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use topkast::{Seed, SparseWeight, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
-use crate::{Activation, Applied, Gradients, LayerPlan, Linear, Mode, ParameterMut};
+use crate::named::NamedLinear;
+use crate::{Activation, Applied, BackwardTimes, Gradients, LayerPlan, Linear, Mode, ParameterMut};
 
 /// An MLP's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,22 +47,11 @@ pub struct Mlp {
 
 #[derive(Debug)]
 struct Layer {
-    linear: Linear,
+    linear: NamedLinear,
     activation: Activation,
-    weight_name: String,
-    bias_name: String,
     pre: Matrix,
     output: Matrix,
     gradient: Matrix,
-}
-
-/// How long the parts of a backward pass took, over all layers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BackwardTimes {
-    /// The gradients with respect to activations, through dropout and nonlinearities.
-    pub input_gradient: Duration,
-    /// The gradients of weights and biases.
-    pub weight_gradient: Duration,
 }
 
 impl Mlp {
@@ -91,12 +81,9 @@ impl Mlp {
         assert_eq!(sizes.len(), linears.len(), "one layer for each of the shape");
         let last = sizes.len() - 1;
         let layers = sizes.into_iter().zip(linears).enumerate().map(|(number, ((name, size), linear))| {
-            assert_eq!(linear.shape(), size, "the size of {name}");
             Layer {
-                linear,
+                linear: NamedLinear::new(&name, size, linear),
                 activation: if number == last { Activation::Identity } else { shape.activation },
-                weight_name: format!("{name}.weight"),
-                bias_name: format!("{name}.bias"),
                 pre: Matrix::default(),
                 output: Matrix::default(),
                 gradient: Matrix::default(),
@@ -183,8 +170,8 @@ impl Mlp {
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
             let Layer { linear, gradient, .. } = &mut rest[0];
-            if let Linear::Sparse(linear) = linear {
-                visit(&mut linear.weight, gradient, before.last().map_or(x, |layer| &layer.output));
+            if let Some(weight) = linear.sparse_weight() {
+                visit(weight, gradient, before.last().map_or(x, |layer| &layer.output));
             }
         }
     }
@@ -192,27 +179,18 @@ impl Mlp {
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
     pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
         for layer in &mut self.layers {
-            let [weight, bias] = layer.linear.parameters();
-            visit(&layer.weight_name, weight);
-            visit(&layer.bias_name, bias);
+            layer.linear.visit(visit);
         }
     }
 
     /// The layers with their names, as [`MlpShape::layers`] has them, input first.
     pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
-        self.layers.iter_mut().map(|layer| {
-            (layer.weight_name.strip_suffix(".weight").expect("named so by new"), &mut layer.linear)
-        })
+        self.layers.iter_mut().map(|layer| layer.linear.named())
     }
 
     /// The sparse weights, input first.
     pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
-        let linears = self.layers.iter_mut().map(|layer| &mut layer.linear);
-        let weights = linears.filter_map(|linear| match linear {
-            Linear::Sparse(linear) => Some(&mut linear.weight),
-            Linear::Dense(_) => None,
-        });
-        weights.collect()
+        self.linears().filter_map(|(_, linear)| linear.sparse_weight()).collect()
     }
 
     /// Number of input features.

@@ -1,15 +1,18 @@
 //! What every network offers to the training loop.
 
+use std::time::Duration;
+
 use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
 use topkast_kernels::{Isa, Matrix};
 
-use crate::{BackwardTimes, Linear, Mlp, MlpShape};
+use crate::{Linear, Mlp, MlpShape, Tokens, TransformerXl, TransformerXlShape};
 
 /// The sizes of a network of any kind.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum NetworkShape {
     Mlp(MlpShape),
+    TransformerXl(TransformerXlShape),
 }
 
 impl NetworkShape {
@@ -17,6 +20,7 @@ impl NetworkShape {
     pub fn layers(&self) -> Vec<(String, [usize; 2])> {
         match self {
             Self::Mlp(shape) => shape.layers(),
+            Self::TransformerXl(shape) => shape.layers(),
         }
     }
 }
@@ -26,13 +30,18 @@ impl NetworkShape {
 pub enum Input<'a> {
     /// Features by positions.
     Features(&'a Matrix),
+    /// Text.
+    Tokens(Tokens<'a>),
 }
+
+const MISFIT: &str = "an MLP takes features, a Transformer-XL tokens";
 
 /// A network of any kind, for who trains, stores or inspects it.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Network {
     Mlp(Mlp),
+    TransformerXl(TransformerXl),
 }
 
 /// How a forward pass is run.
@@ -53,6 +62,15 @@ pub enum Gradients {
     Active,
     /// Of B∖A as well.
     All,
+}
+
+/// How long the parts of a backward pass took, over all layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackwardTimes {
+    /// The gradients with respect to activations, through dropout and nonlinearities.
+    pub input_gradient: Duration,
+    /// The gradients of weights and biases.
+    pub weight_gradient: Duration,
 }
 
 /// How one linear layer is made.
@@ -92,13 +110,16 @@ pub enum ParameterMut<'a> {
 }
 
 impl Network {
-    /// A network of linear layers that are made already, one for each of [`NetworkShape::layers`].
+    /// A network of linear layers that are made already, one for each of [`NetworkShape::layers`]; what else it has is drawn from `seed`.
     ///
     /// # Panics
     /// If the layers are not as many or not of those sizes.
-    pub fn from_layers(shape: &NetworkShape, linears: Vec<Linear>) -> Self {
+    pub fn from_layers(shape: &NetworkShape, linears: Vec<Linear>, seed: Seed) -> Self {
         match shape {
             NetworkShape::Mlp(shape) => Self::Mlp(Mlp::from_layers(shape, linears)),
+            NetworkShape::TransformerXl(shape) => {
+                Self::TransformerXl(TransformerXl::from_layers(shape, linears, seed))
+            }
         }
     }
 
@@ -109,6 +130,8 @@ impl Network {
     pub fn forward(&mut self, isa: Isa, input: Input<'_>, mode: Mode) -> &Matrix {
         match (self, input) {
             (Self::Mlp(network), Input::Features(x)) => network.forward(isa, x, mode),
+            (Self::TransformerXl(network), Input::Tokens(tokens)) => network.forward(isa, tokens, mode),
+            _ => panic!("{MISFIT}"),
         }
     }
 
@@ -116,6 +139,7 @@ impl Network {
     pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
         match self {
             Self::Mlp(network) => network.logits_and_gradient(),
+            Self::TransformerXl(network) => network.logits_and_gradient(),
         }
     }
 
@@ -126,11 +150,16 @@ impl Network {
     pub fn backward(&mut self, isa: Isa, input: Input<'_>, wanted: Gradients) -> BackwardTimes {
         match (self, input) {
             (Self::Mlp(network), Input::Features(x)) => network.backward(isa, x, wanted),
+            (Self::TransformerXl(network), Input::Tokens(tokens)) => network.backward(isa, tokens, wanted),
+            _ => panic!("{MISFIT}"),
         }
     }
 
-    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last backward pass. Their
-    /// product is the dense gradient of the weight.
+    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last backward pass, which must
+    /// have been one for [`Gradients::Activations`]. Their product is the dense gradient of the weight.
+    ///
+    /// # Panics
+    /// If a Transformer-XL's last backward pass was another, or `input` is not of the network's kind.
     pub fn for_each_gradient(
         &mut self,
         input: Input<'_>,
@@ -138,6 +167,8 @@ impl Network {
     ) {
         match (self, input) {
             (Self::Mlp(network), Input::Features(x)) => network.for_each_gradient(x, visit),
+            (Self::TransformerXl(network), Input::Tokens(_)) => network.for_each_gradient(visit),
+            _ => panic!("{MISFIT}"),
         }
     }
 
@@ -145,29 +176,33 @@ impl Network {
     pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
         match self {
             Self::Mlp(network) => network.visit(visit),
+            Self::TransformerXl(network) => network.visit(visit),
         }
     }
 
     /// The linear layers that may be sparse, with their names, as [`NetworkShape::layers`] has them.
     pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
-        match self {
-            Self::Mlp(network) => network.linears(),
-        }
+        // One of the two is empty: a type for both without a box.
+        let (mlp, transformer) = match self {
+            Self::Mlp(network) => (Some(network.linears()), None),
+            Self::TransformerXl(network) => (None, Some(network.linears())),
+        };
+        mlp.into_iter().flatten().chain(transformer.into_iter().flatten())
     }
 
     /// The sparse weights, in the order of [`linears`](Self::linears).
     pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
-        let weights = self.linears().filter_map(|(_, linear)| match linear {
-            Linear::Sparse(linear) => Some(&mut linear.weight),
-            Linear::Dense(_) => None,
-        });
-        weights.collect()
+        match self {
+            Self::Mlp(network) => network.sparse_weights(),
+            Self::TransformerXl(network) => network.sparse_weights(),
+        }
     }
 
     /// Number of input features of a position; 1 where it is given tokens.
     pub fn inputs(&self) -> usize {
         match self {
             Self::Mlp(network) => network.inputs(),
+            Self::TransformerXl(_) => 1,
         }
     }
 
@@ -175,6 +210,7 @@ impl Network {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Mlp(network) => network.outputs(),
+            Self::TransformerXl(network) => network.vocabulary(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use topkast::{Counts, Explore, ReservoirKind, Seed, Topology};
-use topkast_kernels::{Isa, Matrix, gelu_gradient, relu_gradient};
+use topkast_kernels::{Isa, Matrix, add, gelu_gradient, relu_gradient};
 use topkast_nn::{Activation, LayerPlan, Linear, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
@@ -91,6 +91,11 @@ fn check_layer(shape: [usize; 2], positions: usize, plan: &LayerPlan, activation
         let mut dx = Matrix::default();
         layer.input_gradient(isa, &dy, None, &mut dx);
         layer.weight_gradient(isa, &x, &dy, true);
+        let mut sum = Matrix::default();
+        layer.add_input_gradient(isa, &dy, &x, &mut sum);
+        let mut want = dx.clone();
+        add(isa, &x, &mut want);
+        assert_eq!(sum, want, "{place}: with another gradient");
         for position in 0..positions {
             for (feature, &want) in expected.outputs[position].iter().enumerate() {
                 assert_close(

@@ -1,0 +1,157 @@
+//! Causal attention with relative positions, as in Transformer-XL (Dai et al. 2019).
+//!
+//! Of each stream the queries are its last `queries` positions, the keys these and `memory` positions before. Position
+//! `i` sees key `j` if it is not later and less than `span` away; with distance δ = i + memory − j,
+//!
+//! ```text
+//! score(i, j) = ((q_i + u)·k_j + (q_i + w)·r_δ) / √d_head      o_i = Σ_j softmax_j(score(i, j)) × v_j
+//! ```
+//! Head h owns the features h·d_head … (h+1)·d_head of everything. Column stream·queries + i of a matrix of queries is query
+//! i of a stream, column stream·(memory + queries) + j of a matrix of keys its key j, and column δ of `position` is distance δ.
+//!
+//! Work is split over heads, so that a sum over streams is one task's, in the order of the streams.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{Buffer, Isa, Matrix, naive};
+
+/// Of what size the operands of [`attention`] are, and what its queries see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Heads, which divide the features.
+    pub heads: usize,
+    /// Independent sequences.
+    pub streams: usize,
+    /// Queries of each stream.
+    pub queries: usize,
+    /// Keys of each stream that come before its first query.
+    pub memory: usize,
+    /// How many keys a query sees at most, the one at its own place included: at least 1; `usize::MAX` for all.
+    pub span: usize,
+}
+
+impl AttentionShape {
+    /// Keys of each stream.
+    fn context(&self) -> usize {
+        self.memory.checked_add(self.queries).expect("the size of the context overflows")
+    }
+}
+
+/// What [`attention`] reads.
+#[derive(Clone, Copy)]
+pub struct AttentionInputs<'a> {
+    /// q, `[width × streams·queries]`.
+    pub query: &'a Matrix,
+    /// k, `[width × streams·(memory + queries)]`.
+    pub key: &'a Matrix,
+    /// v, of k's shape.
+    pub value: &'a Matrix,
+    /// r, `[width × (memory + queries)]`: a column for each distance, shared by all streams.
+    pub position: &'a Matrix,
+    /// u, `[width]`: added to q where it meets k.
+    pub content_bias: &'a [f32],
+    /// w, `[width]`: added to q where it meets r.
+    pub position_bias: &'a [f32],
+}
+
+/// Where [`attention_gradient`] puts the gradients of [`AttentionInputs`]; matrices take their shapes.
+pub struct AttentionGradients<'a> {
+    /// Gradient of q.
+    pub query: &'a mut Matrix,
+    /// Gradient of k.
+    pub key: &'a mut Matrix,
+    /// Gradient of v.
+    pub value: &'a mut Matrix,
+    /// Gradient of r, summed over streams.
+    pub position: &'a mut Matrix,
+    /// Gradient of u, summed over streams.
+    pub content_bias: &'a mut [f32],
+    /// Gradient of w, summed over streams.
+    pub position_bias: &'a mut [f32],
+}
+
+/// What the gradient needs of the forward pass, the logarithm of each query's sum of exponentials, and scratch that is
+/// kept for the next call.
+#[derive(Default, Debug)]
+pub struct AttentionState {
+    /// `[heads × streams·queries]`.
+    log_sum_exp: Buffer,
+}
+
+/// Attention of every query, in `output`, which takes the shape `[width × streams·queries]` and is overwritten.
+///
+/// # Panics
+/// If the operands are not of the shape that `shape` gives them, the heads do not divide the width, or the span is 0.
+pub fn attention(
+    isa: Isa,
+    shape: AttentionShape,
+    inputs: AttentionInputs<'_>,
+    state: &mut AttentionState,
+    output: &mut Matrix,
+) {
+    check(shape, inputs);
+    let _ = (isa, &state.log_sum_exp);
+    let queries = shape.streams * shape.queries;
+    output.ensure(inputs.query.features(), queries);
+    fill(output, &naive::attention(shape, &inputs.into()));
+}
+
+/// The gradients of [`attention`] with respect to its inputs, overwritten, from `d_output`, that with respect to its
+/// `output`; `state` is what [`attention`] left.
+///
+/// # Panics
+/// As [`attention`]; and if `output`, `d_output` or the gradients of the biases are not of their inputs' shapes.
+pub fn attention_gradient(
+    isa: Isa,
+    shape: AttentionShape,
+    inputs: AttentionInputs<'_>,
+    state: &mut AttentionState,
+    output: &Matrix,
+    d_output: &Matrix,
+    gradients: AttentionGradients<'_>,
+) {
+    check(shape, inputs);
+    let _ = (isa, &state.log_sum_exp, output);
+    let gradient = naive::attention_gradient(shape, &inputs.into(), &naive::numbers(d_output));
+    for (matrix, values, like) in [
+        (gradients.query, gradient.query, inputs.query),
+        (gradients.key, gradient.key, inputs.key),
+        (gradients.value, gradient.value, inputs.value),
+        (gradients.position, gradient.position, inputs.position),
+    ] {
+        matrix.ensure(like.features(), like.positions());
+        fill(matrix, &values);
+    }
+    for (slice, values) in
+        [(gradients.content_bias, gradient.content_bias), (gradients.position_bias, gradient.position_bias)]
+    {
+        slice.iter_mut().zip(values).for_each(|(slot, value)| *slot = value as f32);
+    }
+}
+
+fn fill(matrix: &mut Matrix, values: &[f64]) {
+    let positions = matrix.positions();
+    for feature in 0..matrix.features() {
+        let values = &values[feature * positions..];
+        matrix.row_mut(feature).iter_mut().zip(values).for_each(|(slot, &value)| *slot = value as f32);
+    }
+}
+
+/// The features of a head.
+fn check(shape: AttentionShape, inputs: AttentionInputs<'_>) -> usize {
+    let width = inputs.query.features();
+    let context = shape.context();
+    assert!(shape.heads > 0 && width.is_multiple_of(shape.heads), "heads must divide the width");
+    assert!(shape.span > 0, "a query sees at least itself");
+    let is = |matrix: &Matrix, columns: usize| (matrix.features(), matrix.positions()) == (width, columns);
+    assert!(is(inputs.query, shape.streams * shape.queries), "query must be width × streams·queries");
+    assert!(is(inputs.key, shape.streams * context), "key must be width × streams·(memory + queries)");
+    assert!(is(inputs.value, shape.streams * context), "value must be width × streams·(memory + queries)");
+    assert!(is(inputs.position, context), "position must be width × (memory + queries)");
+    assert!(
+        inputs.content_bias.len() == width && inputs.position_bias.len() == width,
+        "a bias must have one number for each feature"
+    );
+    width / shape.heads
+}

@@ -1,0 +1,189 @@
+//! Tests of attention and its gradient against the twin, and of the twin against differences.
+
+use super::*;
+use crate::naive::AttentionOperands;
+use crate::testing::*;
+use proptest::prelude::*;
+
+/// Operands of attention, and a gradient of its output.
+struct Case {
+    shape: AttentionShape,
+    matrices: [Matrix; 4],
+    biases: [Vec<f32>; 2],
+    d_output: Matrix,
+}
+
+/// The output, and the gradients of q, k, v, r, u and w.
+type Results = (Matrix, [Matrix; 4], [Vec<f32>; 2]);
+
+impl Case {
+    fn new(shape: AttentionShape, head: usize, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let (width, context) = (shape.heads * head, shape.context());
+        let queries = shape.streams * shape.queries;
+        let keys = shape.streams * context;
+        Self {
+            shape,
+            matrices: [queries, keys, keys, context].map(|columns| random.matrix(width, columns)),
+            biases: [random.values(width), random.values(width)],
+            d_output: random.matrix(width, queries),
+        }
+    }
+
+    fn inputs(&self) -> AttentionInputs<'_> {
+        let [query, key, value, position] = &self.matrices;
+        let [content_bias, position_bias] = &self.biases;
+        AttentionInputs { query, key, value, position, content_bias, position_bias }
+    }
+
+    /// Both ways, with outputs that hold other numbers before.
+    fn run(&self, isa: Isa, state: &mut AttentionState) -> Results {
+        let mut random = Random::new(99);
+        let mut output = random.matrix(self.d_output.features(), self.d_output.positions());
+        attention(isa, self.shape, self.inputs(), state, &mut output);
+        let mut matrices =
+            self.matrices.each_ref().map(|like| random.matrix(like.features(), like.positions()));
+        let mut biases = self.biases.each_ref().map(|like| random.values(like.len()));
+        let [query, key, value, position] = &mut matrices;
+        let [content_bias, position_bias] = &mut biases;
+        let gradients = AttentionGradients { query, key, value, position, content_bias, position_bias };
+        attention_gradient(isa, self.shape, self.inputs(), state, &output, &self.d_output, gradients);
+        (output, matrices, biases)
+    }
+
+    fn twin(&self) -> (Vec<f64>, AttentionOperands) {
+        let inputs = self.inputs().into();
+        let output = naive::attention(self.shape, &inputs);
+        (output, naive::attention_gradient(self.shape, &inputs, &naive::numbers(&self.d_output)))
+    }
+
+    /// Checks output and gradients against the twin on every instruction set, with one state for all.
+    fn check(&self) {
+        let (want, gradient) = self.twin();
+        let mut state = AttentionState::default();
+        for isa in Isa::available() {
+            let (output, matrices, biases) = self.run(isa, &mut state);
+            let what = format!("{isa:?}, {:?}, width {}", self.shape, output.features());
+            near(&naive::numbers(&output), &want, &what);
+            let [query, key, value, position] = matrices.each_ref().map(naive::numbers);
+            for (name, got, want) in [
+                ("query", query, &gradient.query),
+                ("key", key, &gradient.key),
+                ("value", value, &gradient.value),
+                ("position", position, &gradient.position),
+            ] {
+                near(&got, want, &format!("gradient of {name}, {what}"));
+            }
+            for (name, got, want) in [
+                ("content bias", &biases[0], &gradient.content_bias),
+                ("position bias", &biases[1], &gradient.position_bias),
+            ] {
+                let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
+                near(&got, want, &format!("gradient of {name}, {what}"));
+            }
+            matrices.iter().chain([&output]).for_each(padding_is_zero);
+        }
+    }
+}
+
+/// Within some roundings of the largest number.
+fn near(got: &[f64], want: &[f64], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let largest = want.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((got - want).abs() <= 1e-5 * largest, "{what}: at {i}, {got} against {want}");
+    }
+}
+
+fn padding_is_zero(matrix: &Matrix) {
+    for row in matrix.padded().chunks(matrix.stride().max(1)) {
+        assert!(row[matrix.positions()..].iter().all(|&x| x == 0.0));
+    }
+}
+
+fn shape(heads: usize, streams: usize, queries: usize, memory: usize, span: usize) -> AttentionShape {
+    AttentionShape { heads, streams, queries, memory, span }
+}
+
+#[test]
+fn odd_shapes() {
+    for queries in [0, 1, 15, 16, 17, 33] {
+        for (heads, head, streams, memory, span) in [
+            (1, 1, 1, 0, usize::MAX),
+            (2, 3, 2, 1, usize::MAX),
+            (3, 16, 1, 17, 9),
+            (1, 17, 3, 5, 1),
+            (2, 8, 0, 3, 4),
+            (1, 0, 1, 2, 2),
+            (1, 65, 1, 300, 200),
+        ] {
+            Case::new(shape(heads, streams, queries, memory, span), head, 1).check();
+        }
+    }
+}
+
+#[test]
+fn many_tiles() {
+    Case::new(shape(2, 2, 150, 70, usize::MAX), 64, 2).check();
+    Case::new(shape(1, 1, 300, 500, 130), 33, 3).check();
+    Case::new(shape(1, 1, 20, 1000, 600), 128, 4).check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_shape(
+        heads in 1usize..4,
+        head in 1usize..130,
+        streams in 1usize..4,
+        queries in 0usize..40,
+        memory in 0usize..40,
+        span in prop_oneof![1usize..100, Just(usize::MAX)],
+        seed: u64,
+    ) {
+        Case::new(shape(heads, streams, queries, memory, span), head, seed).check();
+    }
+}
+
+#[test]
+fn the_gradient_of_the_twin_is_what_differences_say() {
+    let case = Case::new(shape(2, 2, 5, 3, 6), 3, 5);
+    let (inputs, d_output) = (AttentionOperands::from(case.inputs()), naive::numbers(&case.d_output));
+    let (_, gradient) = case.twin();
+    let loss = |inputs: &AttentionOperands| -> f64 {
+        naive::attention(case.shape, inputs).iter().zip(&d_output).map(|(o, d)| o * d).sum()
+    };
+    type Part = fn(&mut AttentionOperands) -> &mut Vec<f64>;
+    let parts: [Part; 6] = [
+        |o| &mut o.query,
+        |o| &mut o.key,
+        |o| &mut o.value,
+        |o| &mut o.position,
+        |o| &mut o.content_bias,
+        |o| &mut o.position_bias,
+    ];
+    for (number, part) in parts.into_iter().enumerate() {
+        let mut gradient = gradient.clone();
+        for (i, want) in part(&mut gradient).iter().enumerate() {
+            let at = |step: f64| {
+                let mut moved = inputs.clone();
+                part(&mut moved)[i] += step;
+                loss(&moved)
+            };
+            let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
+            assert!((difference - want).abs() < 1e-8, "operand {number}, {i}: {difference} against {want}");
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    for (heads, streams, queries, memory) in [(5, 3, 40, 9), (2, 1, 130, 140)] {
+        let case = Case::new(shape(heads, streams, queries, memory, 150), 20, 6);
+        assert_same_on_any_threads(|isa| {
+            let (output, matrices, biases) = case.run(isa, &mut AttentionState::default());
+            let matrices = matrices.iter().flat_map(|matrix| matrix.padded());
+            output.padded().iter().chain(matrices).chain(biases.iter().flatten()).copied().collect()
+        });
+    }
+}

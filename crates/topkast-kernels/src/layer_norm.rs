@@ -1,0 +1,319 @@
+//! Layer normalization (Ba, Kiros and Hinton 2016) of a residual sum, over the features of every position.
+//!
+//! Positions are the lanes, so that nothing is summed across a vector, in strips of 64: as much of a row as is read at once, and few
+//! enough that a strip of all features stays in L2 between its walks. Forward: the sum s = x + dropout(branch) with its mean m over
+//! the features; then the mean c and the variance of s − m, where c is what rounding left of the mean, so that large means cost no
+//! digits; then the outputs. Backward: the two means that the gradient needs, then the gradient.
+//!
+//! The gradients of gain and bias are sums over positions, which strips would have to be combined for: they are taken in a walk of
+//! their own, row by row.
+
+use crate::chunks::{chunk_rows, for_each_chunk};
+use crate::columns::ColumnsMut;
+use crate::dropout::Mask;
+use crate::lanes::{read, write};
+use crate::simd::{GROUP, Simd};
+use crate::{Isa, Kernel, Matrix};
+
+/// Positions worked on at once.
+const STRIP: usize = 64;
+/// Vectors of positions whose sums are in registers.
+const PANEL: usize = 4;
+/// Features whose gain's and bias's gradients are summed at once.
+const ROWS: usize = GROUP / 2;
+/// Added to the variance.
+const EPSILON: f32 = 1e-5;
+
+/// `y = gain · (s − mean)/√(var + 10⁻⁵) + bias` for every position, with `s = x + dropout(branch)` and its mean and variance over the
+/// features. `dropout` is key and rate, and drops what [`dropout`](crate::dropout) does.
+///
+/// For the gradient, `normalized` receives `(s − mean)/√(var + 10⁻⁵)` and `scale`, one number for each position,
+/// `1/√(var + 10⁻⁵)`. Both, and `y`, take their shapes and are overwritten.
+///
+/// # Panics
+/// If `branch` has not the shape of `x`, there is not one gain and bias for each feature, or the rate is outside `0 ≤ rate < 1`.
+#[allow(clippy::too_many_arguments)]
+pub fn layer_norm(
+    isa: Isa,
+    x: &Matrix,
+    branch: &Matrix,
+    dropout: Option<(u64, f32)>,
+    gain: &[f32],
+    bias: &[f32],
+    normalized: &mut Matrix,
+    scale: &mut Vec<f32>,
+    y: &mut Matrix,
+) {
+    let (features, positions) = (x.features(), x.positions());
+    assert_eq!((branch.features(), branch.positions()), (features, positions), "the shapes must be the same");
+    assert_eq!((gain.len(), bias.len()), (features, features), "one gain and bias for each feature");
+    normalized.ensure(features, positions);
+    y.ensure(features, positions);
+    scale.resize(positions, 0.0);
+    let mask = dropout.and_then(|(key, rate)| Mask::new(key, rate));
+    let outputs = (&mut scale[..], (ColumnsMut::of(normalized), ColumnsMut::of(y)));
+    for_each_chunk(outputs, STRIP, &|start, (scale, (normalized, y))| {
+        isa.run(Forward { x, branch, mask, gain, bias, start, scale, normalized, y });
+    });
+}
+
+/// The gradient of [`layer_norm`] from `dy`, that with respect to `y`, and what it left in `normalized` and `scale`: `dx` with respect to
+/// `s`, and so to `x`; `d_branch` with respect to `branch`; `d_gain` and `d_bias`. All are overwritten.
+///
+/// # Panics
+/// If `dy` has not the shape of `normalized`, there is not one scale for each position, or one gain and number of `d_gain` and
+/// `d_bias` for each feature, or the rate is outside `0 ≤ rate < 1`.
+#[allow(clippy::too_many_arguments)]
+pub fn layer_norm_gradient(
+    isa: Isa,
+    dy: &Matrix,
+    normalized: &Matrix,
+    scale: &[f32],
+    gain: &[f32],
+    dropout: Option<(u64, f32)>,
+    dx: &mut Matrix,
+    d_branch: &mut Matrix,
+    d_gain: &mut [f32],
+    d_bias: &mut [f32],
+) {
+    let (features, positions) = (dy.features(), dy.positions());
+    let shape = (normalized.features(), normalized.positions());
+    assert_eq!(shape, (features, positions), "the shapes must be the same");
+    assert_eq!(scale.len(), positions, "one scale for each position");
+    assert_eq!([gain.len(), d_gain.len(), d_bias.len()], [features; 3], "one gain and bias for each feature");
+    dx.ensure(features, positions);
+    d_branch.ensure(features, positions);
+    let mask = dropout.and_then(|(key, rate)| Mask::new(key, rate));
+    let outputs = (scale, (ColumnsMut::of(dx), ColumnsMut::of(d_branch)));
+    for_each_chunk(outputs, STRIP, &|start, (scale, (dx, d_branch))| {
+        isa.run(Backward { dy, normalized, scale, gain, mask, start, dx, d_branch });
+    });
+    let rows = chunk_rows(2 * dy.stride()).next_multiple_of(ROWS);
+    for_each_chunk((d_gain, d_bias), rows, &|first, (d_gain, d_bias)| {
+        isa.run(Parameters { dy, normalized, first, d_gain, d_bias });
+    });
+}
+
+/// Calls `$panel::<S, N>(at)` for the vectors of a strip, [`PANEL`] at a time as long as there are as many.
+macro_rules! for_each_panel {
+    ($S:ident, $width:expr, $at:ident, $panel:ident($($argument:expr),*)) => {
+        let mut $at = 0;
+        while $at < $width {
+            if $width - $at >= PANEL * $S::LANES {
+                $panel::<$S, PANEL>($($argument),*);
+                $at += PANEL * $S::LANES;
+            } else {
+                $panel::<$S, 1>($($argument),*);
+                $at += $S::LANES;
+            }
+        }
+    };
+}
+
+/// `N` vectors of a row.
+#[inline(always)]
+fn vectors<S: Simd, const N: usize>(s: S, row: &[f32]) -> [S::Vector; N] {
+    std::array::from_fn(|i| read(s, &row[i * S::LANES..]))
+}
+
+/// At most [`STRIP`] positions from `start` on, all features.
+struct Forward<'a> {
+    x: &'a Matrix,
+    branch: &'a Matrix,
+    mask: Option<Mask>,
+    gain: &'a [f32],
+    bias: &'a [f32],
+    start: usize,
+    scale: &'a mut [f32],
+    normalized: ColumnsMut<'a>,
+    y: ColumnsMut<'a>,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let width = self.normalized.width();
+        for_each_panel!(S, width, at, forward(s, &mut self, at));
+        // The bias must not get into the padding.
+        let kept = self.scale.len();
+        (0..self.gain.len()).for_each(|feature| self.y.row(feature)[kept..].fill(0.0));
+    }
+}
+
+#[inline(always)]
+fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
+    let (width, features) = (N * S::LANES, strip.gain.len());
+    let per_feature = s.splat(1.0 / features as f32);
+    let mean = add_branch::<S, N>(s, strip, at).map(|sum| s.mul(sum, per_feature));
+
+    let (mut sums, mut squares) = ([s.splat(0.0); N], [s.splat(0.0); N]);
+    for feature in 0..features {
+        let sum = vectors::<S, N>(s, &strip.normalized.row(feature)[at..][..width]);
+        for i in 0..N {
+            let centred = s.sub(sum[i], mean[i]);
+            sums[i] = s.add(sums[i], centred);
+            squares[i] = s.mul_add(centred, centred, squares[i]);
+        }
+    }
+    let rest = sums.map(|sum| s.mul(sum, per_feature));
+    let scale: [S::Vector; N] = std::array::from_fn(|i| {
+        let variance = s.sub(s.mul(squares[i], per_feature), s.mul(rest[i], rest[i]));
+        // In this order, for `max` gives its second argument if one is NaN.
+        let variance = s.max(s.splat(0.0), variance);
+        s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(EPSILON))))
+    });
+
+    for feature in 0..features {
+        let (gain, bias) = (s.splat(strip.gain[feature]), s.splat(strip.bias[feature]));
+        let normalized = &mut strip.normalized.row(feature)[at..][..width];
+        let y = &mut strip.y.row(feature)[at..][..width];
+        for i in 0..N {
+            let (normalized, y) = (&mut normalized[i * S::LANES..], &mut y[i * S::LANES..]);
+            let v = s.mul(s.sub(s.sub(read(s, normalized), mean[i]), rest[i]), scale[i]);
+            write(s, normalized, v);
+            write(s, y, s.mul_add(v, gain, bias));
+        }
+    }
+    let mut scales = [0.0; STRIP];
+    (0..N).for_each(|i| write(s, &mut scales[i * S::LANES..], scale[i]));
+    let positions = strip.scale.len();
+    let kept = &mut strip.scale[at.min(positions)..positions.min(at + width)];
+    kept.copy_from_slice(&scales[..kept.len()]);
+}
+
+/// Puts `x + dropout(branch)` into `normalized`; returns the sums over the features.
+#[inline(always)]
+fn add_branch<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) -> [S::Vector; N] {
+    let (width, stride, first) = (N * S::LANES, strip.x.stride(), strip.start + at);
+    let mut sums = [s.splat(0.0); N];
+    let mut dropped = [0.0; STRIP];
+    for feature in 0..strip.gain.len() {
+        let x = &strip.x.padded()[feature * stride + first..][..width];
+        let mut branch = &strip.branch.padded()[feature * stride + first..][..width];
+        if let Some(mask) = strip.mask {
+            dropped[..width].copy_from_slice(branch);
+            mask.apply(feature, first, &mut dropped[..width]);
+            branch = &dropped[..width];
+        }
+        let sum = &mut strip.normalized.row(feature)[at..][..width];
+        for (i, (x, branch)) in vectors::<S, N>(s, x).into_iter().zip(vectors::<S, N>(s, branch)).enumerate()
+        {
+            let v = s.add(x, branch);
+            write(s, &mut sum[i * S::LANES..], v);
+            sums[i] = s.add(sums[i], v);
+        }
+    }
+    sums
+}
+
+/// At most [`STRIP`] positions from `start` on, all features.
+struct Backward<'a> {
+    dy: &'a Matrix,
+    normalized: &'a Matrix,
+    scale: &'a [f32],
+    gain: &'a [f32],
+    mask: Option<Mask>,
+    start: usize,
+    dx: ColumnsMut<'a>,
+    d_branch: ColumnsMut<'a>,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (width, kept) = (self.dx.width(), self.scale.len());
+        let mut scale = [0.0; STRIP];
+        scale[..kept].copy_from_slice(self.scale);
+        for_each_panel!(S, width, at, backward(s, &mut self, &scale, at));
+        for feature in 0..self.gain.len() {
+            let (dx, d_branch) = (self.dx.row(feature), self.d_branch.row(feature));
+            // Not zero already where a gain is infinite.
+            dx[kept..].fill(0.0);
+            d_branch.copy_from_slice(dx);
+            if let Some(mask) = self.mask {
+                mask.apply(feature, self.start, d_branch);
+            }
+        }
+    }
+}
+
+/// `dx = scale·(g − mean(g) − normalized·mean(g·normalized))` with `g = gain·dy`.
+#[inline(always)]
+fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f32; STRIP], at: usize) {
+    let (width, stride, features) = (N * S::LANES, strip.dy.stride(), strip.gain.len());
+    let row = |matrix: &Matrix, feature: usize| {
+        vectors::<S, N>(s, &matrix.padded()[feature * stride + strip.start + at..][..width])
+    };
+    let (mut sums, mut products) = ([s.splat(0.0); N], [s.splat(0.0); N]);
+    for feature in 0..features {
+        let gain = s.splat(strip.gain[feature]);
+        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
+        for i in 0..N {
+            let g = s.mul(gain, dy[i]);
+            sums[i] = s.add(sums[i], g);
+            products[i] = s.mul_add(g, normalized[i], products[i]);
+        }
+    }
+    let per_feature = s.splat(1.0 / features as f32);
+    let scale = vectors::<S, N>(s, &scale[at..]);
+    let (mean, along) = (sums.map(|v| s.mul(v, per_feature)), products.map(|v| s.mul(v, per_feature)));
+    for feature in 0..features {
+        let gain = s.splat(strip.gain[feature]);
+        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
+        let dx = &mut strip.dx.row(feature)[at..][..width];
+        for i in 0..N {
+            let v = s.sub(s.sub(s.mul(gain, dy[i]), mean[i]), s.mul(normalized[i], along[i]));
+            write(s, &mut dx[i * S::LANES..], s.mul(scale[i], v));
+        }
+    }
+}
+
+/// `d_gain[f] = dy[f] · normalized[f]` and `d_bias[f] = Σ dy[f]` for features from `first` on.
+struct Parameters<'a> {
+    dy: &'a Matrix,
+    normalized: &'a Matrix,
+    first: usize,
+    d_gain: &'a mut [f32],
+    d_bias: &'a mut [f32],
+}
+
+impl Kernel for Parameters<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let stride = self.dy.stride();
+        let groups = self.d_gain.chunks_mut(ROWS).zip(self.d_bias.chunks_mut(ROWS));
+        for (group, (d_gain, d_bias)) in groups.enumerate() {
+            let last = d_gain.len() - 1;
+            let first = self.first + group * ROWS;
+            let dy = rows(self.dy, first, first + last);
+            let normalized = rows(self.normalized, first, first + last);
+            let mut sums = [s.splat(0.0); GROUP];
+            for at in (0..stride).step_by(S::LANES) {
+                for i in 0..ROWS {
+                    let dy = read(s, &dy[i][at..]);
+                    sums[i] = s.mul_add(dy, read(s, &normalized[i][at..]), sums[i]);
+                    sums[ROWS + i] = s.add(sums[ROWS + i], dy);
+                }
+            }
+            let mut totals = [0.0; GROUP];
+            s.add_sums(sums, &mut totals, true);
+            d_gain.copy_from_slice(&totals[..=last]);
+            d_bias.copy_from_slice(&totals[ROWS..=ROWS + last]);
+        }
+    }
+}
+
+/// Rows from `first` on with their padding; there are no more than `last`, which is repeated.
+#[inline(always)]
+fn rows(matrix: &Matrix, first: usize, last: usize) -> [&[f32]; ROWS] {
+    std::array::from_fn(|i| &matrix.padded()[(first + i).min(last) * matrix.stride()..][..matrix.stride()])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The twin of [`attention`](crate::attention): every score by itself, in `f64` from end to end, so that its gradient can
+//! be checked by differences.
+
+use crate::{AttentionInputs, AttentionShape, Matrix};
+
+/// What attention works on, or the gradients of it; matrices row by row, without padding.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionOperands {
+    /// `[width × streams·queries]`.
+    pub query: Vec<f64>,
+    /// `[width × streams·(memory + queries)]`.
+    pub key: Vec<f64>,
+    /// `[width × streams·(memory + queries)]`.
+    pub value: Vec<f64>,
+    /// `[width × (memory + queries)]`.
+    pub position: Vec<f64>,
+    /// `[width]`.
+    pub content_bias: Vec<f64>,
+    /// `[width]`.
+    pub position_bias: Vec<f64>,
+}
+
+impl From<AttentionInputs<'_>> for AttentionOperands {
+    fn from(inputs: AttentionInputs<'_>) -> Self {
+        let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
+        Self {
+            query: numbers(inputs.query),
+            key: numbers(inputs.key),
+            value: numbers(inputs.value),
+            position: numbers(inputs.position),
+            content_bias: wide(inputs.content_bias),
+            position_bias: wide(inputs.position_bias),
+        }
+    }
+}
+
+/// The elements of a matrix row by row, without padding.
+pub fn numbers(matrix: &Matrix) -> Vec<f64> {
+    (0..matrix.features()).flat_map(|f| matrix.row(f)).map(|&x| f64::from(x)).collect()
+}
+
+/// The output of attention, `[width × streams·queries]`, row by row.
+pub fn attention(shape: AttentionShape, inputs: &AttentionOperands) -> Vec<f64> {
+    let sizes = Sizes::new(shape, inputs);
+    let mut output = vec![0.0; inputs.query.len()];
+    sizes.for_each_query(shape, |query| {
+        for (key, weight) in query.weights(&sizes, inputs) {
+            for f in query.features(&sizes) {
+                output[f * sizes.queries + query.column] +=
+                    weight * inputs.value[f * sizes.keys + key.column];
+            }
+        }
+    });
+    output
+}
+
+/// The gradients of `Σ d_output × output`.
+pub fn attention_gradient(
+    shape: AttentionShape,
+    inputs: &AttentionOperands,
+    d_output: &[f64],
+) -> AttentionOperands {
+    let sizes = Sizes::new(shape, inputs);
+    let mut gradient = AttentionOperands {
+        query: vec![0.0; inputs.query.len()],
+        key: vec![0.0; inputs.key.len()],
+        value: vec![0.0; inputs.value.len()],
+        position: vec![0.0; inputs.position.len()],
+        content_bias: vec![0.0; sizes.width],
+        position_bias: vec![0.0; sizes.width],
+    };
+    sizes.for_each_query(shape, |query| {
+        let weights = query.weights(&sizes, inputs);
+        let d_weight = |key: &Key| -> f64 {
+            let products = query.features(&sizes).map(|f| {
+                d_output[f * sizes.queries + query.column] * inputs.value[f * sizes.keys + key.column]
+            });
+            products.sum()
+        };
+        let mean: f64 = weights.iter().map(|(key, weight)| weight * d_weight(key)).sum();
+        for (key, weight) in &weights {
+            let d_score = weight * (d_weight(key) - mean) * sizes.scale;
+            for f in query.features(&sizes) {
+                let (q, k) = (f * sizes.queries + query.column, f * sizes.keys + key.column);
+                let r = f * sizes.context + key.distance;
+                gradient.value[k] += weight * d_output[q];
+                gradient.query[q] += d_score * (inputs.key[k] + inputs.position[r]);
+                gradient.key[k] += d_score * (inputs.query[q] + inputs.content_bias[f]);
+                gradient.position[r] += d_score * (inputs.query[q] + inputs.position_bias[f]);
+                gradient.content_bias[f] += d_score * inputs.key[k];
+                gradient.position_bias[f] += d_score * inputs.position[r];
+            }
+        }
+    });
+    gradient
+}
+
+/// Columns of the matrices and what else follows from the shape.
+struct Sizes {
+    width: usize,
+    head: usize,
+    context: usize,
+    queries: usize,
+    keys: usize,
+    scale: f64,
+}
+
+impl Sizes {
+    fn new(shape: AttentionShape, inputs: &AttentionOperands) -> Self {
+        let (width, context) = (inputs.content_bias.len(), shape.memory + shape.queries);
+        let head = width / shape.heads;
+        Self {
+            width,
+            head,
+            context,
+            queries: shape.streams * shape.queries,
+            keys: shape.streams * context,
+            scale: 1.0 / (head as f64).sqrt(),
+        }
+    }
+
+    fn for_each_query(&self, shape: AttentionShape, mut visit: impl FnMut(Query)) {
+        for head in 0..shape.heads {
+            for stream in 0..shape.streams {
+                for time in 0..shape.queries {
+                    let last = time + shape.memory;
+                    let seen = shape.span.min(last + 1);
+                    let keys = (0..seen)
+                        .map(|distance| Key { column: stream * self.context + last - distance, distance });
+                    visit(Query { head, column: stream * shape.queries + time, keys: keys.collect() });
+                }
+            }
+        }
+    }
+}
+
+/// One query of one head, and the keys it sees.
+struct Query {
+    head: usize,
+    column: usize,
+    keys: Vec<Key>,
+}
+
+#[derive(Clone, Copy)]
+struct Key {
+    column: usize,
+    distance: usize,
+}
+
+impl Query {
+    fn features(&self, sizes: &Sizes) -> std::ops::Range<usize> {
+        self.head * sizes.head..(self.head + 1) * sizes.head
+    }
+
+    /// The softmax of the scores.
+    fn weights(&self, sizes: &Sizes, inputs: &AttentionOperands) -> Vec<(Key, f64)> {
+        let score = |key: &Key| -> f64 {
+            let terms = self.features(sizes).map(|f| {
+                let q = inputs.query[f * sizes.queries + self.column];
+                (q + inputs.content_bias[f]) * inputs.key[f * sizes.keys + key.column]
+                    + (q + inputs.position_bias[f]) * inputs.position[f * sizes.context + key.distance]
+            });
+            terms.sum::<f64>() * sizes.scale
+        };
+        let scores: Vec<f64> = self.keys.iter().map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+        let weight = |score: f64| (score - largest).exp() / total;
+        self.keys.iter().copied().zip(scores.into_iter().map(weight)).collect()
+    }
+}

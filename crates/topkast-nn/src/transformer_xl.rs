@@ -1,0 +1,234 @@
+//! The Transformer-XL (Dai et al. 2019), for training on text segment by segment.
+
+mod attention;
+mod distances;
+mod dropout;
+mod feed_forward;
+mod layer;
+mod memory;
+mod norm;
+mod pass;
+mod shape;
+mod streams;
+mod tied;
+
+use topkast::{Seed, SparseWeight};
+use topkast_kernels::{AttentionShape, Isa, Matrix, dropout as drop_out};
+
+use crate::named::NamedLinear;
+use crate::{BackwardTimes, Gradients, Linear, Mode, ParameterMut};
+use distances::sinusoids;
+use dropout::Dropout;
+use layer::{Layer, LinearGradients};
+pub use memory::{Memory, MemoryError};
+use pass::{Pass, Scratch};
+pub use shape::TransformerXlShape;
+use tied::TiedEmbedding;
+
+/// A segment of text: the same number of consecutive tokens of each of some streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// Stream after stream; each below the vocabulary's size.
+    pub ids: &'a [u32],
+    /// How many streams.
+    pub streams: usize,
+}
+
+/// A Transformer-XL with norms after the residual sums and the output layer tied to the embedding:
+///
+/// ```text
+/// x₀ = dropout(√width · E[token])
+/// yₗ = norm(xₗ + dropout(attention(xₗ, [memory | xₗ])))
+/// xₗ₊₁ = norm(yₗ + dropout(W₂·dropout(activation(W₁·yₗ + b₁)) + b₂))
+/// logits = E·x_L + b
+/// ```
+/// Position `stream · T + time` of an activation is a stream's token at that time. Distances are known to attention alone.
+#[derive(Debug)]
+pub struct TransformerXl {
+    embedding: TiedEmbedding,
+    layers: Vec<Layer>,
+    heads: usize,
+    width: usize,
+    rate: f32,
+    memory: Memory,
+    /// Of the last forward pass, as all that follows.
+    dropout: Dropout,
+    /// R, of the distances that occurred.
+    distances: Matrix,
+    embedded: Matrix,
+    logits: Matrix,
+    d_logits: Matrix,
+    /// Of every layer after a pass for [`Gradients::Activations`]; else one that the layers use in turn.
+    gradients: Vec<LinearGradients>,
+    keeps_gradients: bool,
+    scratch: Scratch,
+}
+
+impl TransformerXl {
+    /// A network of linear layers that are made already, one for each of [`TransformerXlShape::layers`]. The embedding is drawn from
+    /// `seed`, normal with variance 1/width; gains begin at 1, biases, u and w at 0, the memory is empty.
+    ///
+    /// # Panics
+    /// If the layers are not as many or not of those sizes, the width is odd or no multiple of the heads, the rate of dropout is
+    /// outside [0, 1), or the embedding's size overflows.
+    pub fn from_layers(shape: &TransformerXlShape, linears: Vec<Linear>, seed: Seed) -> Self {
+        let (width, heads) = (shape.width, shape.heads);
+        assert!(heads > 0 && width.is_multiple_of(heads), "{width} features for {heads} heads");
+        assert!(width.is_multiple_of(2), "sinusoids need an even width, not {width}");
+        assert!((0.0..1.0).contains(&shape.dropout), "a dropout rate must be at least 0 and below 1");
+        let sizes = shape.layers();
+        assert_eq!(sizes.len(), linears.len(), "one layer for each of the shape");
+        let named = sizes.iter().zip(linears);
+        let mut named = named.map(|((name, size), linear)| NamedLinear::new(name, *size, linear));
+        Self {
+            embedding: TiedEmbedding::new(shape.vocabulary, width, seed),
+            layers: (0..shape.layers).map(|number| Layer::new(number, shape, &mut named)).collect(),
+            heads,
+            width,
+            rate: shape.dropout,
+            memory: Memory::empty(shape.memory, usize::MAX),
+            dropout: Dropout::new(0.0, Mode::Evaluate),
+            distances: Matrix::default(),
+            embedded: Matrix::default(),
+            logits: Matrix::default(),
+            d_logits: Matrix::default(),
+            gradients: Vec::new(),
+            keeps_gradients: false,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The logits `[vocabulary × streams · T]` of what follows each token. Attention sees the memory, which then moves on to hold these
+    /// tokens, in either mode.
+    ///
+    /// # Panics
+    /// If the tokens do not divide into the streams, are of other streams than the memory, or one is not below the vocabulary's size.
+    pub fn forward(&mut self, isa: Isa, tokens: Tokens<'_>, mode: Mode) -> &Matrix {
+        let shape = self.begin(tokens);
+        self.dropout = Dropout::new(self.rate, mode);
+        sinusoids(self.width, shape.memory + shape.queries, &mut self.distances);
+        self.embedding.embed(isa, tokens.ids, &mut self.embedded);
+        if let Some((key, rate)) = self.dropout.embedding() {
+            drop_out(isa, key, rate, &mut self.embedded);
+        }
+        for number in 0..self.layers.len() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let (x, layer) = (before.last().map_or(&self.embedded, Layer::output), &mut rest[0]);
+            let inputs = [x, &self.memory.layers()[number], &self.distances];
+            layer.forward(isa, shape, inputs, self.dropout.layer(number), &mut self.scratch.flow);
+            self.memory.keep(number, layer.context(x));
+        }
+        self.memory.move_on(shape.queries);
+        let h = self.layers.last().map_or(&self.embedded, Layer::output);
+        self.embedding.logits(isa, h, &mut self.logits);
+        &self.logits
+    }
+
+    /// What attention is to work on.
+    fn begin(&mut self, Tokens { ids, streams }: Tokens<'_>) -> AttentionShape {
+        assert!(streams > 0 && ids.len().is_multiple_of(streams), "{} tokens for {streams} streams", ids.len());
+        let vocabulary = self.embedding.vocabulary();
+        assert!(ids.iter().all(|&id| (id as usize) < vocabulary), "tokens must be below {vocabulary}");
+        self.memory.begin(self.layers.len(), self.width, streams);
+        AttentionShape {
+            heads: self.heads,
+            streams,
+            queries: ids.len() / streams,
+            memory: self.memory.held(),
+            span: self.memory.span(),
+        }
+    }
+
+    /// The result of the last [`forward`](Self::forward).
+    pub fn logits(&self) -> &Matrix {
+        &self.logits
+    }
+
+    /// The logits, and where to write the loss's gradient with respect to them before [`backward`](Self::backward).
+    pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
+        self.d_logits.ensure(self.logits.features(), self.logits.positions());
+        (&self.logits, &mut self.d_logits)
+    }
+
+    /// The gradients that are `wanted`, for the tokens of the last forward pass and the memory as it was then. Without `All` those of
+    /// entries of B∖A are zero; with `Activations` those of linear layers and embedding stay what they were (the few others
+    /// come along). Returns how long it took.
+    ///
+    /// # Panics
+    /// If `tokens` are not as many as in the last forward pass.
+    pub fn backward(&mut self, isa: Isa, tokens: Tokens<'_>, wanted: Gradients) -> BackwardTimes {
+        assert_eq!(tokens.ids.len(), self.embedded.positions(), "the tokens of the last forward pass");
+        self.keeps_gradients = wanted == Gradients::Activations;
+        let kept = if self.keeps_gradients { self.layers.len() } else { 1 };
+        if self.gradients.len() < kept {
+            self.gradients.resize_with(kept, LinearGradients::default);
+        }
+        let mut pass = Pass::new(isa, wanted);
+        let h = self.layers.last().map_or(&self.embedded, Layer::output);
+        self.embedding.logits_backward(&mut pass, h, &self.d_logits, &mut self.scratch.flow);
+        for number in (0..self.layers.len()).rev() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let x = before.last().map_or(&self.embedded, Layer::output);
+            let gradients = &mut self.gradients[if self.keeps_gradients { number } else { 0 }];
+            let (inputs, dropout) = ([x, &self.distances], self.dropout.layer(number));
+            rest[0].backward(&mut pass, inputs, dropout, gradients, &mut self.scratch);
+        }
+        if let Some((key, rate)) = self.dropout.embedding() {
+            pass.activations(|isa| drop_out(isa, key, rate, &mut self.scratch.flow));
+        }
+        self.embedding.embed_backward(&mut pass, tokens.ids, &self.scratch.flow);
+        pass.times
+    }
+
+    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last
+    /// [`backward`](Self::backward), which must have been one for [`Gradients::Activations`], as otherwise layers share what holds
+    /// them. The product of the two is the dense gradient of the weight.
+    ///
+    /// # Panics
+    /// If the last backward pass was another.
+    pub fn for_each_gradient(&mut self, mut visit: impl FnMut(&mut SparseWeight, &Matrix, &Matrix)) {
+        assert!(self.keeps_gradients, "only a backward pass for activations keeps their gradients");
+        for number in 0..self.layers.len() {
+            let (before, rest) = self.layers.split_at_mut(number);
+            let x = before.last().map_or(&self.embedded, Layer::output);
+            rest[0].for_each_gradient([x, &self.distances], &self.gradients[number], &mut visit);
+        }
+    }
+
+    /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
+    pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
+        let [weight, bias] = self.embedding.parameters();
+        visit("embedding.weight", weight);
+        self.layers.iter_mut().for_each(|layer| layer.visit(visit));
+        visit("output.bias", bias);
+    }
+
+    /// The linear layers with their names, as [`TransformerXlShape::layers`] has them, in that order.
+    pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
+        self.layers.iter_mut().flat_map(Layer::linears).map(NamedLinear::named)
+    }
+
+    /// The sparse weights, in the order of [`linears`](Self::linears).
+    pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
+        self.linears().filter_map(|(_, linear)| linear.sparse_weight()).collect()
+    }
+
+    /// How many different tokens it knows.
+    pub fn vocabulary(&self) -> usize {
+        self.embedding.vocabulary()
+    }
+
+    /// What earlier segments left.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Goes on from another memory, and returns the one it had: to score or generate other text in between, or to resume.
+    ///
+    /// # Panics
+    /// If the memory is of a network of another shape.
+    pub fn replace_memory(&mut self, memory: Memory) -> Memory {
+        assert!(memory.fits(self.layers.len(), self.width), "the memory is of a network of another shape");
+        std::mem::replace(&mut self.memory, memory)
+    }
+}

@@ -1,0 +1,195 @@
+//! Causal attention with relative positions and memory (Dai et al. 2019), its residual sum and norm.
+
+use topkast_kernels::{
+    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, Isa, Matrix, attention,
+    attention_gradient,
+};
+
+use super::dropout::Place;
+use super::norm::Norm;
+use super::pass::{Pass, Scratch};
+use super::streams::{join, last_columns};
+use crate::ParameterMut;
+use crate::named::{NamedLinear, NamedVector};
+
+/// `output = norm(x + dropout(Wo·o + bo))`, where o attends, from queries of x, to keys and values of memory and x.
+#[derive(Debug)]
+pub(super) struct Attention {
+    query: NamedLinear,
+    key: NamedLinear,
+    value: NamedLinear,
+    position: NamedLinear,
+    output: NamedLinear,
+    /// Added to queries where they meet keys, and where they meet distances.
+    u: NamedVector,
+    w: NamedVector,
+    pub(super) norm: Norm,
+    /// Of the last forward pass, as all that follows.
+    shape: AttentionShape,
+    /// Memory and x, unless there is no memory.
+    context: Matrix,
+    q: Matrix,
+    k: Matrix,
+    v: Matrix,
+    /// Of each distance.
+    r: Matrix,
+    attended: Matrix,
+    state: AttentionState,
+}
+
+impl Attention {
+    /// Of linear layers in the order of the fields.
+    pub(super) fn new(name: &str, width: usize, linears: [NamedLinear; 5]) -> Self {
+        let [query, key, value, position, output] = linears;
+        Self {
+            query,
+            key,
+            value,
+            position,
+            output,
+            u: NamedVector::filled(format!("{name}.u"), width, 0.0),
+            w: NamedVector::filled(format!("{name}.w"), width, 0.0),
+            norm: Norm::new(&format!("{name}.norm"), width),
+            shape: AttentionShape { heads: 1, streams: 0, queries: 0, memory: 0, span: 1 },
+            context: Matrix::default(),
+            q: Matrix::default(),
+            k: Matrix::default(),
+            v: Matrix::default(),
+            r: Matrix::default(),
+            attended: Matrix::default(),
+            state: AttentionState::default(),
+        }
+    }
+
+    /// Leaves its output in `norm.output`; `memory` is this layer's, `distances` are those that `shape` has, `branch` is scratch.
+    pub(super) fn forward(
+        &mut self,
+        isa: Isa,
+        shape: AttentionShape,
+        [x, memory, distances]: [&Matrix; 3],
+        dropout: Place,
+        branch: &mut Matrix,
+    ) {
+        self.shape = shape;
+        if shape.memory > 0 {
+            join(shape.streams, memory, x, &mut self.context);
+        }
+        let context = seen(shape, &self.context, x);
+        self.query.affine(isa, x, &mut self.q);
+        self.key.affine(isa, context, &mut self.k);
+        self.value.affine(isa, context, &mut self.v);
+        self.position.affine(isa, distances, &mut self.r);
+        let inputs = AttentionInputs {
+            query: &self.q,
+            key: &self.k,
+            value: &self.v,
+            position: &self.r,
+            content_bias: &self.u.parameter.values,
+            position_bias: &self.w.parameter.values,
+        };
+        attention(isa, shape, inputs, &mut self.state, &mut self.attended);
+        self.output.affine(isa, &self.attended, branch);
+        self.norm.forward(isa, x, branch, dropout);
+    }
+
+    /// What it attended to in the last forward pass, whose input was `x`.
+    pub(super) fn context<'a>(&'a self, x: &'a Matrix) -> &'a Matrix {
+        seen(self.shape, &self.context, x)
+    }
+
+    /// Makes `scratch.flow`, the gradient with respect to the output, the one with respect to `x`; no gradient goes into the memory.
+    /// Leaves those with respect to `W·x + b` of the linear layers, in their order, in `linears`.
+    pub(super) fn backward(
+        &mut self,
+        pass: &mut Pass,
+        [x, distances]: [&Matrix; 2],
+        dropout: Place,
+        linears: &mut [Matrix; 5],
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { flow, residual, attended, own } = scratch;
+        let [dq, dk, dv, dr, da] = linears;
+        let shape = self.shape;
+        pass.activations(|isa| self.norm.backward(isa, flow, dropout, residual, da));
+        pass.linear(&mut self.output, &self.attended, da);
+        pass.activations(|isa| {
+            self.output.input_gradient(isa, da, None, attended);
+            self.attention_gradient(isa, attended, [dq, dk, dv, dr]);
+        });
+        let context = seen(shape, &self.context, x);
+        pass.linear(&mut self.query, x, dq);
+        pass.linear(&mut self.key, context, dk);
+        pass.linear(&mut self.value, context, dv);
+        pass.linear(&mut self.position, distances, dr);
+        pass.activations(|isa| {
+            self.query.add_input_gradient(isa, dq, residual, flow);
+            self.key.add_input_gradient(isa, of_segment(shape, dk, own), flow, residual);
+            self.value.add_input_gradient(isa, of_segment(shape, dv, own), residual, flow);
+        });
+    }
+
+    fn attention_gradient(&mut self, isa: Isa, d_attended: &Matrix, [dq, dk, dv, dr]: [&mut Matrix; 4]) {
+        let Self { u, w, q, k, v, r, attended, state, shape, .. } = self;
+        let (u, w) = (&mut u.parameter, &mut w.parameter);
+        let inputs = AttentionInputs {
+            query: q,
+            key: k,
+            value: v,
+            position: r,
+            content_bias: &u.values,
+            position_bias: &w.values,
+        };
+        let gradients = AttentionGradients {
+            query: dq,
+            key: dk,
+            value: dv,
+            position: dr,
+            content_bias: &mut u.gradient,
+            position_bias: &mut w.gradient,
+        };
+        attention_gradient(isa, *shape, inputs, state, attended, d_attended, gradients);
+    }
+
+    /// The linear layers.
+    pub(super) fn linears(&mut self) -> [&mut NamedLinear; 5] {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.position, &mut self.output]
+    }
+
+    /// The linear layers with their inputs, those of the last forward pass.
+    pub(super) fn with_inputs<'a>(
+        &'a mut self,
+        x: &'a Matrix,
+        distances: &'a Matrix,
+    ) -> [(&'a mut NamedLinear, &'a Matrix); 5] {
+        let context = seen(self.shape, &self.context, x);
+        [
+            (&mut self.query, x),
+            (&mut self.key, context),
+            (&mut self.value, context),
+            (&mut self.position, distances),
+            (&mut self.output, &self.attended),
+        ]
+    }
+
+    pub(super) fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
+        let Self { query, key, value, position, output, u, w, norm, .. } = self;
+        [query, key, value, position, output].into_iter().for_each(|linear| linear.visit(visit));
+        [u, w].into_iter().for_each(|vector| vector.visit(visit));
+        norm.visit(visit);
+    }
+}
+
+/// What attention of this shape sees: `context`, or x itself where there is no memory.
+fn seen<'a>(shape: AttentionShape, context: &'a Matrix, x: &'a Matrix) -> &'a Matrix {
+    if shape.memory > 0 { context } else { x }
+}
+
+/// The columns of the segment's own positions in a gradient `dy` with respect to keys or values.
+fn of_segment<'a>(shape: AttentionShape, dy: &'a Matrix, own: &'a mut Matrix) -> &'a Matrix {
+    if shape.memory > 0 {
+        last_columns(shape.streams, dy, shape.queries, own);
+        own
+    } else {
+        dy
+    }
+}
