@@ -1,5 +1,6 @@
 //! Training: data sets, the loop, metrics, checkpoints. This crate knows nothing of argument parsing.
 
+mod accumulate;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -15,6 +15,7 @@ use crate::score::Score;
 use crate::summary::{Summary, layer_summaries, median, share};
 use crate::time_split::PhaseSeconds;
 use crate::trainer::Trainer;
+use crate::config::TrainConfig;
 use crate::{Config, TrainError, files, machine};
 
 /// What happens in a run, for whoever watches.
@@ -31,8 +32,8 @@ pub enum Event {
     StrongPenalty(Pull),
     /// A step was made; it took `ms`.
     Step { report: StepReport, ms: f64 },
-    /// The end of an epoch was scored.
-    Scored { epoch: u64, on: &'static str, score: Score },
+    /// After so many epochs it was scored.
+    Scored { epoch: f64, on: &'static str, score: Score },
 }
 
 /// How a run ended.
@@ -149,9 +150,10 @@ impl<'a> Run<'a> {
         watch: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Outcome, TrainError> {
         self.trainer.measure_products();
-        let (total, batches) = (self.trainer.total_steps(), self.trainer.batches_per_epoch());
-        let (log_every, checkpoint_every) =
-            (self.trainer.config().train.log_every, self.trainer.config().train.checkpoint_every);
+        let (total, epoch) = (self.trainer.total_steps(), self.trainer.steps_per_epoch());
+        let TrainConfig { log_every, checkpoint_every, evaluate_every, .. } = self.trainer.config().train;
+        let evaluate_every = if evaluate_every > 0 { evaluate_every } else { epoch };
+        let is_multiple = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
         watch(Event::Started {
             done: self.trainer.steps_done(),
             total,
@@ -179,10 +181,10 @@ impl<'a> Run<'a> {
                 self.log_step(&report, ms)?;
             }
             watch(Event::Step { report, ms });
-            if done.is_multiple_of(batches) {
-                self.end_epoch(done / batches, watch)?;
-                self.save()?;
-            } else if checkpoint_every > 0 && done.is_multiple_of(checkpoint_every) {
+            if is_multiple(done, evaluate_every) {
+                self.score(watch)?;
+            }
+            if [epoch, evaluate_every, checkpoint_every].iter().any(|&every| is_multiple(done, every)) {
                 self.save()?;
             }
         }
@@ -224,7 +226,7 @@ impl<'a> Run<'a> {
         self.record(&values)
     }
 
-    fn end_epoch(&mut self, epoch: u64, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
+    fn score(&mut self, watch: &mut (dyn FnMut(Event) + Send)) -> Result<(), TrainError> {
         let start = Instant::now();
         self.scores.validation = self.trainer.validate();
         let (on, score) = match self.scores.validation {
@@ -245,14 +247,17 @@ impl<'a> Run<'a> {
             values.extend(dynamics.reservoir_used.map(|share| ("reservoir_used", share)));
         }
         self.record(&values)?;
-        watch(Event::Scored { epoch, on, score });
+        watch(Event::Scored { epoch: self.epoch(), on, score });
         Ok(())
     }
 
     fn record(&mut self, values: &[(&str, f64)]) -> Result<(), TrainError> {
         let step = self.trainer.steps_done();
-        let epoch = step as f64 / self.trainer.batches_per_epoch() as f64;
-        self.metrics.record(step, epoch, values).map_err(TrainError::write(&self.dir.metrics()))
+        self.metrics.record(step, self.epoch(), values).map_err(TrainError::write(&self.dir.metrics()))
+    }
+
+    fn epoch(&self) -> f64 {
+        self.trainer.steps_done() as f64 / self.trainer.steps_per_epoch() as f64
     }
 
     fn save(&mut self) -> Result<(), TrainError> {

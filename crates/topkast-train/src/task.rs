@@ -91,8 +91,8 @@ impl Task {
         }
     }
 
-    /// Gets batch `number` ready, counted from the start of training.
-    pub(crate) fn load(&mut self, number: u64) {
+    /// Gets batch `number` ready, counted from the start of training, and `network` for it.
+    pub(crate) fn load(&mut self, number: u64, network: &mut Network) {
         match self {
             Self::Images(task) => task.load(number),
         }

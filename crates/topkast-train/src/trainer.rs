@@ -9,6 +9,7 @@ use topkast_kernels::{Isa, softmax_cross_entropy, sum_of_squares};
 use topkast_nn::{Gradients, Linear, Mode, Network, ParameterMut};
 
 use crate::TrainError;
+use crate::accumulate::Accumulated;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::{Config, Method};
 use crate::dynamics::{MaskDynamics, Masks};
@@ -35,11 +36,21 @@ pub struct Trainer {
     optimizer: Optimizer,
     schedule: Schedule,
     task: Task,
+    accumulated: Accumulated,
     step: u64,
     explore_steps: u64,
     products: Vec<LayerProducts>,
     /// Which file of weights the network began with, if any.
     weights: Option<Fingerprint>,
+}
+
+/// What the batches of a step came to.
+#[derive(Default)]
+struct Pass {
+    loss: f64,
+    correct: usize,
+    samples: usize,
+    phases: Phases,
 }
 
 impl Trainer {
@@ -61,7 +72,7 @@ impl Trainer {
         }
         let optimizer = prepare(&config, &mut network);
         let total_steps = match config.train.steps {
-            0 => task.batches().saturating_mul(config.train.epochs),
+            0 => task.batches().saturating_mul(config.train.epochs).div_ceil(config.train.accumulate),
             steps => steps,
         };
         Ok(Self {
@@ -74,6 +85,7 @@ impl Trainer {
             network,
             optimizer,
             task,
+            accumulated: Accumulated::default(),
             step: 0,
             products: Vec::new(),
             weights: None,
@@ -164,44 +176,62 @@ impl Trainer {
     /// # Errors
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let (mut clock, mut phases) = (Clock::start(), Phases::default());
-        self.task.load(self.step);
-        phases.load = clock.lap();
+        let mut pass = Pass::default();
+        let mut clock = Clock::start();
         let refresh = self.refresh.before_step(&mut self.network, self.step);
-        phases.refresh = clock.lap();
+        pass.phases.refresh = clock.lap();
         let explore = self.step < self.explore_steps;
-        let mode = Mode::Train(self.seed.named("dropout").numbered(self.step));
-        self.network.forward(self.isa, self.task.input(), mode);
-        phases.forward = clock.lap();
-        let (logits, gradient) = self.network.logits_and_gradient();
-        let smoothing = self.config.train.label_smoothing as f32;
-        let sums = softmax_cross_entropy(self.isa, logits, self.task.labels(), smoothing, Some(gradient));
-        phases.loss = clock.lap();
-        let samples = self.task.labels().len();
-        let loss = sums.loss / samples as f64;
-        if !loss.is_finite() {
-            return Err(self.diverged("the loss".to_owned()));
-        }
         let wanted = match explore {
             _ if self.refresh.replaces_update(self.step) => Gradients::Activations,
             true => Gradients::All,
             false => Gradients::Active,
         };
-        let backward = self.network.backward(self.isa, self.task.input(), wanted);
-        (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
+        let parts = self.config.train.accumulate;
+        for part in 0..parts {
+            self.pass(self.step * parts + part, wanted, &mut pass)?;
+            if parts > 1 && wanted != Gradients::Activations {
+                self.accumulated.add(&mut self.network, part, parts);
+            }
+        }
+        let Pass { loss, correct, samples, mut phases } = pass;
         clock.lap();
         let lr = self.schedule.rate(self.step);
-        let instead =
-            self.refresh.in_place_of_update(&mut self.network, self.isa, self.task.input(), self.step);
+        let input = self.task.input();
+        let instead = self.refresh.in_place_of_update(&mut self.network, self.isa, input, self.step);
         phases.refresh += clock.lap();
         if instead.is_none() {
             self.update(lr as f32, explore);
         }
         phases.update = clock.lap();
         self.step += 1;
-        let accuracy = sums.correct as f64 / samples as f64;
+        let (loss, accuracy) = (loss / samples as f64, correct as f64 / samples as f64);
         let refresh = refresh.or(instead);
         Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
+    }
+
+    /// The gradients that are `wanted` of a batch.
+    fn pass(&mut self, number: u64, wanted: Gradients, pass: &mut Pass) -> Result<(), TrainError> {
+        let Pass { loss, correct, samples, phases } = pass;
+        let mut clock = Clock::start();
+        self.task.load(number, &mut self.network);
+        phases.load += clock.lap();
+        let mode = Mode::Train(self.seed.named("dropout").numbered(number));
+        self.network.forward(self.isa, self.task.input(), mode);
+        phases.forward += clock.lap();
+        let (logits, gradient) = self.network.logits_and_gradient();
+        let smoothing = self.config.train.label_smoothing as f32;
+        let sums = softmax_cross_entropy(self.isa, logits, self.task.labels(), smoothing, Some(gradient));
+        phases.loss += clock.lap();
+        if !sums.loss.is_finite() {
+            return Err(self.diverged("the loss".to_owned()));
+        }
+        *loss += sums.loss;
+        *correct += sums.correct;
+        *samples += self.task.labels().len();
+        let backward = self.network.backward(self.isa, self.task.input(), wanted);
+        phases.input_gradient += backward.input_gradient;
+        phases.weight_gradient += backward.weight_gradient;
+        Ok(())
     }
 
     fn update(&mut self, lr: f32, explore: bool) {
@@ -294,8 +324,8 @@ impl Trainer {
     }
 
     /// Steps in an epoch.
-    pub fn batches_per_epoch(&self) -> u64 {
-        self.task.batches()
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.task.batches().div_ceil(self.config.train.accumulate)
     }
 
     /// The network.

@@ -17,33 +17,33 @@ impl Config {
     /// If a layer's sparsity leaves it no entries, or a pattern matches no layer.
     pub fn plans(&self, shape: &NetworkShape) -> Result<Vec<LayerPlan>, ConfigError> {
         let layers = shape.layers();
-        let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+        let names = Names::of(shape, &layers);
         let kept = self.sparsity.keep_dense.iter().map(|pattern| ("sparsity.keep_dense", pattern));
         let ruled = self.sparsity.layers.iter().map(|layer| ("sparsity.layers", &layer.pattern));
         for (key, pattern) in kept.chain(ruled) {
-            if !(0..names.len()).any(|number| layer_matches(pattern, &names, number)) {
-                let allowed = format!("matches no layer; there are {}", names.join(", "));
+            if !names.knows(pattern) {
+                let allowed = format!("matches no layer; there are {}", names.names.join(", "));
                 return Err(ConfigError::value(key, pattern, allowed));
             }
         }
         let sizes: Vec<[usize; 2]> = layers.iter().map(|&(_, size)| size).collect();
         let free = |number| !self.is_kept_dense(&names, number) && self.own(&names, number).is_none();
-        let erk = self.erk(&names, &sizes, free)?;
-        (0..names.len()).map(|number| self.plan(&names, number, sizes[number], erk[number])).collect()
+        let erk = self.erk(&names.names, &sizes, free)?;
+        (0..sizes.len()).map(|number| self.plan(&names, number, sizes[number], erk[number])).collect()
     }
 
-    fn is_kept_dense(&self, names: &[&str], number: usize) -> bool {
-        self.sparsity.keep_dense.iter().any(|pattern| layer_matches(pattern, names, number))
+    fn is_kept_dense(&self, names: &Names<'_>, number: usize) -> bool {
+        self.sparsity.keep_dense.iter().any(|pattern| names.matches(pattern, number))
     }
 
     /// What a layer is given of its own.
-    fn own(&self, names: &[&str], number: usize) -> Option<&LayerSparsity> {
-        self.sparsity.layers.iter().find(|layer| layer_matches(&layer.pattern, names, number))
+    fn own(&self, names: &Names<'_>, number: usize) -> Option<&LayerSparsity> {
+        self.sparsity.layers.iter().find(|layer| names.matches(&layer.pattern, number))
     }
 
     fn plan(
         &self,
-        names: &[&str],
+        names: &Names<'_>,
         number: usize,
         [rows, width]: [usize; 2],
         erk: Option<Counts>,
@@ -71,7 +71,7 @@ impl Config {
                     own.map_or((config.forward, config.backward), |layer| (layer.forward, layer.backward));
                 let counts =
                     config.sparsity(forward, backward, "sparsity")?.counts(rows as u64 * width as u64);
-                counts.map_err(|error| self.misfit(names[number], forward, error))?
+                counts.map_err(|error| self.misfit(names.names[number], forward, error))?
             }
         };
         Ok(LayerPlan::Sparse { counts, topology, init, reservoir: config.reservoir() })
@@ -130,10 +130,30 @@ impl Config {
     }
 }
 
-fn layer_matches(pattern: &str, names: &[&str], number: usize) -> bool {
-    match pattern {
-        "first" => number == 0,
-        "last" => number + 1 == names.len(),
-        _ => name_matches(pattern, names[number]),
+/// The names of the layers that may be sparse, for patterns.
+struct Names<'a> {
+    names: Vec<&'a str>,
+    /// Whether the network's first and last layers are among them; those of a Transformer-XL are its embedding, always dense.
+    ends: bool,
+}
+
+impl<'a> Names<'a> {
+    fn of(shape: &NetworkShape, layers: &'a [(String, [usize; 2])]) -> Self {
+        let ends = !matches!(shape, NetworkShape::TransformerXl(_));
+        Self { names: layers.iter().map(|(name, _)| name.as_str()).collect(), ends }
+    }
+
+    fn matches(&self, pattern: &str, number: usize) -> bool {
+        match pattern {
+            "first" => self.ends && number == 0,
+            "last" => self.ends && number + 1 == self.names.len(),
+            _ => name_matches(pattern, self.names[number]),
+        }
+    }
+
+    /// Whether a pattern matches a layer, be it one that is always dense.
+    fn knows(&self, pattern: &str) -> bool {
+        let end = matches!(pattern, "first" | "last");
+        end && !self.ends || (0..self.names.len()).any(|number| self.matches(pattern, number))
     }
 }

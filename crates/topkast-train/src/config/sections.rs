@@ -115,8 +115,10 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Steps in all, in place of `epochs`; 0 goes by epochs.
     pub steps: u64,
-    /// Samples a step.
+    /// Samples a batch; of text, streams side by side.
     pub batch: usize,
+    /// Batches whose gradients are averaged for a step. (RigL grows by the last one's.)
+    pub accumulate: u64,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
     /// What the weight gradient of sparse layers is computed from. Dense layers, and layers that `sparsity.products` gives dense
@@ -124,6 +126,8 @@ pub struct TrainConfig {
     pub weight_gradient: WeightGradientKind,
     /// ε of label smoothing.
     pub label_smoothing: f64,
+    /// Steps between scorings on validation or, without any, test data; 0 scores at the ends of epochs.
+    pub evaluate_every: u64,
     /// Steps between logged metrics.
     pub log_every: u64,
     /// Steps between checkpoints, besides those at the ends of epochs; 0 makes none besides.
@@ -185,9 +189,11 @@ impl Default for TrainConfig {
             epochs: 10,
             steps: 0,
             batch: 128,
+            accumulate: 1,
             threads: 0,
             weight_gradient: WeightGradientKind::F32,
             label_smoothing: 0.0,
+            evaluate_every: 0,
             log_every: 50,
             checkpoint_every: 0,
         }
@@ -315,6 +321,10 @@ impl TrainConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         within("train.batch", self.batch, 1, LARGEST)?;
         within("train.threads", self.threads, 0, 4096)?;
+        if !(1..=1 << 20).contains(&self.accumulate) {
+            let allowed = format!("must be from 1 to {}", 1 << 20);
+            return Err(ConfigError::value("train.accumulate", self.accumulate, allowed));
+        }
         if self.log_every == 0 {
             return Err(ConfigError::value("train.log_every", 0, "must be at least 1"));
         }

@@ -52,7 +52,7 @@ impl Trainer {
     fn start(&mut self) -> Result<(), TrainError> {
         match self.config.sparsity.method {
             Method::Snip => {
-                self.task.load(0);
+                self.task.load(0, &mut self.network);
                 let Self { network, config, isa, task, .. } = self;
                 if !snip::start(network, config, *isa, task.input(), task.labels())?.is_finite() {
                     return Err(self.diverged("the loss".to_owned()));
