@@ -21,6 +21,7 @@ mod score;
 mod snip;
 mod summary;
 pub mod tensorboard;
+pub mod text;
 mod time_split;
 mod trained;
 mod trainer;
