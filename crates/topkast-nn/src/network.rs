@@ -25,6 +25,16 @@ impl NetworkShape {
     }
 }
 
+impl NetworkShape {
+    /// Numbers of what has one for each different token: an embedding.
+    pub fn embedding(&self) -> u64 {
+        match self {
+            Self::Mlp(_) => 0,
+            Self::TransformerXl(shape) => (shape.vocabulary as u64).saturating_mul(shape.width as u64),
+        }
+    }
+}
+
 /// What a network is given to compute with.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {

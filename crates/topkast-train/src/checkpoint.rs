@@ -154,6 +154,9 @@ impl Checkpoint {
             return Err(broken(&"its running time is not a time"));
         }
         let config = Config::from_text(&state.config, &path.display().to_string())?;
+        if !state.data.fits(config.data.kind) {
+            return Err(broken(&"its data are not of the kind that its config says"));
+        }
         Ok(Self { path: path.to_owned(), bytes, state, config })
     }
 
@@ -165,6 +168,7 @@ impl Checkpoint {
     pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
         let shape = self.config.shape(inputs, classes);
         let plans = self.config.plans(&shape)?;
+        let besides = size_of::<f32>() as u64 * shape.embedding();
         // Of layers chosen for together the plans say nothing.
         let mut least =
             self.config.global_counts(&shape)?.map_or(0, |all| size_of::<f32>() as u64 * all.backward as u64);

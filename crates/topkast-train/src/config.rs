@@ -1,5 +1,6 @@
 //! The configuration of a run: TOML with defaults, overrides, and checks that name what is wrong and what is allowed.
 
+mod data;
 mod difference;
 mod erk;
 mod global;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub use data::*;
 pub use difference::Difference;
 pub use kinds::*;
 pub use model::*;
@@ -115,7 +117,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        self.data.check()?;
+        self.data.check(&self.model)?;
         self.model.check()?;
         self.sparsity.check()?;
         self.optimizer.check()?;

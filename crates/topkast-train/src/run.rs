@@ -11,7 +11,7 @@ use crate::products::LayerProducts;
 use crate::pull::Pull;
 use crate::report::{RefreshReport, StepReport};
 use crate::run_dir::RunDir;
-use crate::score::Score;
+use crate::score::{Metric, Score};
 use crate::summary::{Summary, layer_summaries, median, share};
 use crate::time_split::PhaseSeconds;
 use crate::trainer::Trainer;
@@ -233,13 +233,17 @@ impl<'a> Run<'a> {
             Some(score) => ("validation", score),
             None => ("test", *self.scores.test.insert(self.trainer.test())),
         };
-        let (loss, accuracy) = (format!("{on}_loss"), format!("{on}_accuracy"));
+        let [loss, accuracy, metric] =
+            ["loss", "accuracy", score.metric.name()].map(|what| format!("{on}_{what}"));
         self.phase_seconds.add_evaluation(start.elapsed());
         let mut values = vec![
             (loss.as_str(), score.loss),
             (accuracy.as_str(), score.accuracy),
             ("seconds", self.seconds()),
         ];
+        if score.metric != Metric::Accuracy {
+            values.push((&metric, score.value()));
+        }
         if let Some(dynamics) = self.trainer.end_epoch() {
             values.push(("mask_change_min", dynamics.change_min));
             values.push(("mask_change_mean", dynamics.change_mean));
@@ -287,7 +291,11 @@ impl<'a> Run<'a> {
         let flops = self.trainer.flops(&layers);
         let sparse = || layers.iter().filter(|layer| layer.sparse);
         Summary {
-            task_metric: "test_accuracy".to_owned(),
+            task_metric: format!("test_{}", test.metric.name()),
+            test_bpc: test.of(Metric::BitsPerCharacter),
+            test_perplexity: test.of(Metric::Perplexity),
+            validation_bpc: validation.and_then(|score| score.of(Metric::BitsPerCharacter)),
+            validation_perplexity: validation.and_then(|score| score.of(Metric::Perplexity)),
             test_accuracy: test.accuracy,
             test_loss: test.loss,
             validation_accuracy: validation.map(|score| score.accuracy),

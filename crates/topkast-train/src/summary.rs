@@ -14,8 +14,14 @@ use crate::time_split::PhaseSeconds;
 pub struct Summary {
     /// Which of the scores the task is judged by.
     pub task_metric: String,
-    /// Fraction of the test data classified right.
+    /// Fraction of the test data classified right; of a text, of the tokens predicted.
     pub test_accuracy: f64,
+    /// Bits per character on the test data, of a text in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_bpc: Option<f64>,
+    /// Perplexity on the test data, of a text in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_perplexity: Option<f64>,
     /// Mean cross-entropy on the test data.
     pub test_loss: f64,
     /// The same on the held-out training data, if any.
@@ -24,6 +30,12 @@ pub struct Summary {
     /// The same on the held-out training data, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+    /// Bits per character on the validation part of a text in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_bpc: Option<f64>,
+    /// Perplexity on the validation part of a text in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_perplexity: Option<f64>,
     /// Steps done.
     pub steps: u64,
     /// Seconds of training, evaluation between epochs included.

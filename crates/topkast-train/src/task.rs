@@ -1,6 +1,7 @@
 //! What a network is trained on: serving it step by step, and telling how well a network does on it.
 
 mod images;
+mod text;
 
 use std::path::Path;
 
@@ -9,16 +10,20 @@ use topkast_kernels::Isa;
 use topkast_nn::{Input, Network};
 
 pub(crate) use images::Images;
+pub(crate) use text::{Evaluation, Text};
 
 use crate::TrainError;
-use crate::config::Config;
+use crate::config::{Config, DataKind};
 use crate::data::{self, Normalizer};
 use crate::score::Score;
+use crate::text::{self as texts, Vocabulary};
 
 /// Training, validation and test data, with room for a batch.
 pub(crate) enum Task {
     /// Images by class.
     Images(Images),
+    /// A text.
+    Text(Text),
 }
 
 /// What a trained network has to know of the data it was trained on.
@@ -34,9 +39,30 @@ pub enum DataState {
         /// Number of classes.
         classes: usize,
     },
+    /// A text.
+    Text {
+        /// What the tokens mean.
+        vocabulary: Vocabulary,
+        /// How many there are to train on.
+        tokens: usize,
+        /// Of all tokens.
+        checksum: u32,
+    },
 }
 
 impl DataState {
+    /// Whether it is of such data.
+    pub(crate) fn fits(&self, kind: DataKind) -> bool {
+        match (self, kind) {
+            (Self::Images { .. }, DataKind::Images(_)) => true,
+            (Self::Text { vocabulary, .. }, DataKind::Text(kind)) => match vocabulary {
+                Vocabulary::Bytes => kind == texts::Kind::Bytes,
+                Vocabulary::Words(_) => kind == texts::Kind::Words,
+            },
+            _ => false,
+        }
+    }
+
     /// Input features of a position and outputs of a network for such data.
     ///
     /// # Errors
@@ -49,6 +75,10 @@ impl DataState {
                     height.checked_mul(width).filter(possible).ok_or("its input size is impossible")?;
                 Ok((inputs, Some(classes).filter(possible).ok_or("its number of classes is impossible")?))
             }
+            Self::Text { ref vocabulary, .. } => match vocabulary.len() {
+                0 => Err("its vocabulary is empty"),
+                tokens => Ok((1, tokens)),
+            },
         }
     }
 }
@@ -59,14 +89,18 @@ impl Task {
     /// # Errors
     /// If they cannot be read or do not suffice.
     pub(crate) fn read(config: &Config) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        Ok(Self::Images(Images::new(split, config)?))
+        let path = Path::new(&config.data.path);
+        Ok(match config.data.kind {
+            DataKind::Images(kind) => Self::Images(Images::new(data::load(kind, path)?, config)?),
+            DataKind::Text(kind) => Self::Text(Text::new(texts::read(kind, path)?, config)?),
+        })
     }
 
     /// Input features of a position and outputs of the network.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         match self {
             Self::Images(task) => task.sizes(),
+            Self::Text(task) => task.sizes(),
         }
     }
 
@@ -74,6 +108,7 @@ impl Task {
     pub(crate) fn state(&self) -> DataState {
         match self {
             Self::Images(task) => task.state(),
+            Self::Text(task) => task.state(),
         }
     }
 
@@ -81,6 +116,7 @@ impl Task {
     pub(crate) fn batches(&self) -> u64 {
         match self {
             Self::Images(task) => task.batches(),
+            Self::Text(task) => task.batches(),
         }
     }
 
@@ -88,6 +124,7 @@ impl Task {
     pub(crate) fn positions(&self) -> usize {
         match self {
             Self::Images(task) => task.positions(),
+            Self::Text(task) => task.positions(),
         }
     }
 
@@ -95,6 +132,7 @@ impl Task {
     pub(crate) fn load(&mut self, number: u64, network: &mut Network) {
         match self {
             Self::Images(task) => task.load(number),
+            Self::Text(task) => task.load(number, network),
         }
     }
 
@@ -102,6 +140,7 @@ impl Task {
     pub(crate) fn input(&self) -> Input<'_> {
         match self {
             Self::Images(task) => task.input(),
+            Self::Text(task) => task.input(),
         }
     }
 
@@ -109,6 +148,7 @@ impl Task {
     pub(crate) fn labels(&self) -> &[u32] {
         match self {
             Self::Images(task) => task.labels(),
+            Self::Text(task) => task.labels(),
         }
     }
 
@@ -116,6 +156,7 @@ impl Task {
     pub(crate) fn validate(&mut self, network: &mut Network, isa: Isa) -> Option<Score> {
         match self {
             Self::Images(task) => task.validate(network, isa),
+            Self::Text(task) => Some(task.validate(network, isa)),
         }
     }
 
@@ -123,6 +164,7 @@ impl Task {
     pub(crate) fn test(&mut self, network: &mut Network, isa: Isa) -> Score {
         match self {
             Self::Images(task) => task.test(network, isa),
+            Self::Text(task) => task.test(network, isa),
         }
     }
 }

@@ -1,17 +1,22 @@
-//! Trained networks, for scoring and prediction.
+//! Trained networks, for scoring, prediction and generation.
+
+mod classifier;
+mod language_model;
 
 use std::path::Path;
 
-use topkast_kernels::{Isa, Matrix};
-use topkast_nn::{Input, Mode, Network};
+use topkast_kernels::Isa;
+use topkast_nn::Network;
 
-use crate::TrainError;
+use crate::{TrainError, data, text};
 use crate::checkpoint::{Checkpoint, State};
-use crate::config::Config;
-use crate::data::{self, Dataset};
-use crate::score::{Score, evaluate};
-use crate::task::DataState;
+use crate::config::{Config, DataKind};
+use crate::score::Score;
+use crate::task::{DataState, Evaluation};
 use crate::trainer::prepare;
+
+pub use classifier::Classifier;
+pub use language_model::{Generation, LanguageModel};
 
 /// A trained network from a checkpoint.
 pub struct Trained {
@@ -39,44 +44,46 @@ pub fn load_trained(path: &Path) -> Result<Trained, TrainError> {
     Ok(Trained { network, state: checkpoint.state, config: checkpoint.config, isa: Isa::current()? })
 }
 
+/// A trained network by what it is for.
+pub enum Purpose<'a> {
+    /// Telling images apart.
+    Classifier(Classifier<'a>),
+    /// Going on with texts.
+    LanguageModel(LanguageModel<'a>),
+}
+
 impl Trained {
-    /// Scores the network, with A only.
+    /// What it is for.
+    pub fn purpose(&mut self) -> Purpose<'_> {
+        let Self { network, state, config, isa } = self;
+        match (&state.data, network) {
+            (DataState::Images { normalizer, input, .. }, network) => {
+                let batch = config.train.batch;
+                Purpose::Classifier(Classifier { network, normalizer, image_size: *input, batch, isa: *isa })
+            }
+            (DataState::Text { vocabulary, .. }, Network::TransformerXl(network)) => {
+                let model = config.model.transformer_xl().expect("the network is of this config");
+                let evaluation = Evaluation::new(model, vocabulary);
+                Purpose::LanguageModel(LanguageModel { network, vocabulary, evaluation, isa: *isa })
+            }
+            (DataState::Text { .. }, Network::Mlp(_)) => unreachable!("a checkpoint's data fits its config"),
+        }
+    }
+
+    /// Scores the network, with A only, on the test part of the data of its kind in the folder `path`.
     ///
     /// # Errors
-    /// If the images are not of the network's size.
-    pub fn score(&mut self, dataset: &Dataset) -> Result<Score, TrainError> {
-        let DataState::Images { input: expected, normalizer, .. } = &self.state.data;
-        let (expected, found) = (*expected, dataset.shape());
-        if expected != found {
-            let mend = "give data like that the network was trained on";
-            return Err(data::DataError::Shape { expected, found, mend }.into());
+    /// If the data cannot be read, or are not like those that it was trained on.
+    pub fn score(&mut self, path: &Path) -> Result<Score, TrainError> {
+        let kind = self.config.data.kind;
+        match (self.purpose(), kind) {
+            (Purpose::Classifier(mut network), DataKind::Images(kind)) => {
+                network.score(&data::load(kind, path)?.test)
+            }
+            (Purpose::LanguageModel(mut network), DataKind::Text(kind)) => {
+                network.score(&text::read(kind, path)?)
+            }
+            _ => unreachable!("a checkpoint's data fits its config"),
         }
-        let batch = self.config.train.batch;
-        let (mut x, mut labels) = (Matrix::default(), Vec::new());
-        Ok(evaluate(&mut self.network, self.isa, dataset, normalizer, batch, &mut x, &mut labels))
-    }
-
-    /// Height and width of the images that it was trained on.
-    pub fn image_size(&self) -> (usize, usize) {
-        let DataState::Images { input, .. } = self.state.data;
-        input
-    }
-
-    /// The probability of each class for one image of the network's size, given as its pixels row by row.
-    ///
-    /// # Panics
-    /// If there are not as many pixels as the network has inputs.
-    pub fn probabilities(&mut self, pixels: &[u8]) -> Vec<f64> {
-        assert_eq!(pixels.len(), self.network.inputs(), "one pixel per input");
-        let DataState::Images { normalizer, .. } = &self.state.data;
-        let table = normalizer.table();
-        let values: Vec<f32> = pixels.iter().map(|&pixel| table[pixel as usize]).collect();
-        let x = Matrix::from_rows(values.len(), 1, &values);
-        let logits = self.network.forward(self.isa, Input::Features(&x), Mode::Evaluate);
-        let logits: Vec<f64> = (0..logits.features()).map(|class| f64::from(logits.get(class, 0))).collect();
-        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let exponentials: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-        let sum: f64 = exponentials.iter().sum();
-        exponentials.iter().map(|exponential| exponential / sum).collect()
     }
 }

@@ -139,6 +139,17 @@ impl ModelConfig {
         }
     }
 
+    /// The keys of a Transformer-XL.
+    ///
+    /// # Errors
+    /// If it is another network.
+    pub(crate) fn transformer_xl(&self) -> Result<&TransformerXlConfig, ConfigError> {
+        match self {
+            Self::TransformerXl(config) => Ok(config),
+            Self::Mlp(_) => Err(ConfigError::value("model.kind", "mlp", "a text takes transformer-xl")),
+        }
+    }
+
     /// How initial weights are distributed.
     pub fn init(&self) -> InitKind {
         match self {

@@ -8,20 +8,6 @@ use super::{
     ConfigError, Distribution, ExploreKind, Method, OptimizerKind,
     PenaltyName, ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
 };
-use crate::data;
-
-/// `[data]`
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataConfig {
-    /// Which data set.
-    pub kind: data::Kind,
-    /// The folder that holds it.
-    pub path: String,
-    /// Fraction of the training data, taken from its end, that is held out to choose settings by; scored as
-    /// `validation_accuracy`. 0 trains on everything.
-    pub validation: f64,
-}
 
 /// `[sparsity]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -134,12 +120,6 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
 }
 
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self { kind: data::Kind::FashionMnist, path: "data/fashion-mnist".to_owned(), validation: 0.0 }
-    }
-}
-
 impl Default for SparsityConfig {
     fn default() -> Self {
         Self {
@@ -202,12 +182,6 @@ impl Default for TrainConfig {
 
 /// Largest width of a layer, batch and thread count: far above any use, low enough that no product overflows.
 pub(super) const LARGEST: usize = 1 << 30;
-
-impl DataConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        below_one("data.validation", self.validation)
-    }
-}
 
 impl SparsityConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {

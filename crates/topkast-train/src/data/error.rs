@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::idx::IDX_LIMIT;
+use super::unpack::Packing;
+use crate::text::TextError;
 
 /// What is wrong with data, where, and what to do about it: one line each.
 ///
@@ -27,12 +29,26 @@ pub enum DataError {
         /// What the system says.
         cause: io::Error,
     },
-    /// The file begins as gzip, but does not decompress.
-    #[error("{path} is a gzip file that is cut off or damaged ({cause}); copy or download it again")]
-    Gzip {
+    /// The file begins as a compressed one, but does not decompress.
+    #[error("{path} is a {packing} file that is cut off or damaged ({cause}); copy or download it again")]
+    Damaged {
         /// The file.
         path: PathBuf,
+        /// How it is compressed.
+        packing: Packing,
         /// What the decompressor says.
+        cause: io::Error,
+    },
+    /// The file is compressed in a way that is not supported, or holds more than one file.
+    #[error(
+        "{path} is a {packing} file that cannot be read here: {cause}; unpack it and give the plain file"
+    )]
+    Packing {
+        /// The file.
+        path: PathBuf,
+        /// How it is compressed.
+        packing: Packing,
+        /// What is not supported.
         cause: io::Error,
     },
     /// The first two bytes are not zero.
@@ -216,6 +232,9 @@ pub enum DataError {
         /// What the decoder says.
         cause: image::ImageError,
     },
+    /// A problem of a text.
+    #[error(transparent)]
+    Text(#[from] TextError),
 }
 
 impl DataError {

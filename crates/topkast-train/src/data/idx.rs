@@ -1,21 +1,18 @@
-//! The IDX format of MNIST and its kin, plain or gzip-compressed.
+//! The IDX format of MNIST and its kin, plain or compressed.
 //!
 //! Two zero bytes, a type byte (0x08: unsigned bytes, the only one read here), the number of dimensions, each size as
-//! a big-endian `u32`, then the elements. Whether a file is compressed shows in its first bytes, not in its name.
+//! a big-endian `u32`, then the elements.
 
-use std::fs::File;
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::Read;
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-
 use super::error::DataError;
+use super::unpack::{Unpacked, open};
 
 /// The most elements that one file may declare, in bytes: 2 GiB.
 pub const IDX_LIMIT: u64 = 1 << 31;
 
 const UNSIGNED_BYTE: u8 = 0x08;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Storage set aside on the strength of a header alone; beyond it, memory grows with what is really read.
 const TRUSTED: u64 = 1 << 16;
@@ -73,46 +70,26 @@ pub fn labels_from(reader: impl Read, name: &Path) -> Result<Vec<u8>, DataError>
     source.elements(&sizes)
 }
 
-fn open(path: &Path) -> Result<File, DataError> {
-    File::open(path).map_err(|cause| DataError::Io { path: path.into(), cause })
-}
-
 /// The uncompressed bytes of a file.
 struct Source<'a> {
-    reader: Box<dyn Read + 'a>,
-    compressed: bool,
+    bytes: Unpacked<'a>,
     path: &'a Path,
     /// Bytes delivered so far.
     position: u64,
 }
 
 impl<'a> Source<'a> {
-    fn new(mut reader: impl Read + 'a, path: &'a Path) -> Result<Self, DataError> {
-        let mut start = Vec::new();
-        reader
-            .by_ref()
-            .take(GZIP.len() as u64)
-            .read_to_end(&mut start)
-            .map_err(|cause| DataError::Io { path: path.into(), cause })?;
-        let compressed = start == GZIP;
-        let whole = Cursor::new(start).chain(reader);
-        let reader: Box<dyn Read> =
-            if compressed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-        Ok(Self { reader, compressed, path, position: 0 })
+    fn new(reader: impl Read + 'a, path: &'a Path) -> Result<Self, DataError> {
+        Ok(Self { bytes: Unpacked::new(reader, path)?, path, position: 0 })
     }
 
     /// Up to `most` bytes; fewer only at the end.
     fn read(&mut self, most: u64) -> Result<Vec<u8>, DataError> {
         let mut bytes = Vec::with_capacity(most.min(TRUSTED) as usize);
-        let read = self.reader.by_ref().take(most).read_to_end(&mut bytes);
+        let read = self.bytes.by_ref().take(most).read_to_end(&mut bytes);
         self.position += bytes.len() as u64;
-        match read {
-            Ok(_) => Ok(bytes),
-            Err(cause) if self.compressed && is_about_content(cause.kind()) => {
-                Err(DataError::Gzip { path: self.path.into(), cause })
-            }
-            Err(cause) => Err(DataError::Io { path: self.path.into(), cause }),
-        }
+        read.map_err(|cause| self.bytes.error(cause))?;
+        Ok(bytes)
     }
 
     /// The next `N` bytes of the header.
@@ -164,11 +141,6 @@ impl<'a> Source<'a> {
     fn truncated(&self, expected: u64) -> DataError {
         DataError::Truncated { path: self.path.into(), expected, found: self.position }
     }
-}
-
-/// Whether a decompressor's error is about its input rather than about reading it.
-fn is_about_content(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidInput | ErrorKind::InvalidData)
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod image_file;
 mod load;
 mod normalize;
 mod order;
+mod unpack;
 mod whole_image;
+mod zip;
 
 pub use batches::fill_batch;
 pub use dataset::{Dataset, Split};
@@ -21,3 +23,7 @@ pub use image_file::read_image;
 pub use load::{Kind, class_names, load};
 pub use normalize::Normalizer;
 pub use order::Order;
+pub use unpack::Packing;
+#[cfg(test)]
+pub(crate) use unpack::tests as unpack_tests;
+pub(crate) use unpack::{Unpacked, open};

@@ -1,10 +1,11 @@
-use std::io::{self, Write};
+use std::io;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
+use super::super::unpack::tests::{gzip, xz, zip};
 use super::*;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 fn header(sizes: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0, 0, UNSIGNED_BYTE, sizes.len() as u8];
@@ -14,12 +15,6 @@ fn header(sizes: &[u32]) -> Vec<u8> {
 
 fn idx(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
     [&header(sizes), elements].concat()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn images(bytes: &[u8]) -> Result<Images, DataError> {
@@ -47,7 +42,9 @@ macro_rules! assert_error {
 fn plain_and_compressed_files_read_alike() {
     let expected = Images { count: 2, height: 2, width: 3, pixels: (1..=12).collect() };
     assert_eq!(images(&valid()).unwrap(), expected);
-    assert_eq!(images(&gzip(&valid())).unwrap(), expected);
+    for packed in [gzip(&valid()), xz(&valid()), zip(&[&valid()])] {
+        assert_eq!(images(&packed).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -141,9 +138,9 @@ fn a_large_claim_without_the_data_is_truncated_at_once() {
 #[test]
 fn truncated_gzip() {
     let bytes = gzip(&valid());
-    assert_error!(images(&bytes[..20]), DataError::Gzip { .. });
+    assert_error!(images(&bytes[..20]), DataError::Damaged { .. });
     // The elements are all there, but their checksum is not.
-    assert_error!(images(&bytes[..bytes.len() - 1]), DataError::Gzip { .. });
+    assert_error!(images(&bytes[..bytes.len() - 1]), DataError::Damaged { .. });
 }
 
 #[test]
@@ -151,15 +148,15 @@ fn corrupt_gzip() {
     let mut bytes = gzip(&valid());
     let checksum = bytes.len() - 8;
     bytes[checksum] ^= 1;
-    assert_error!(images(&bytes), DataError::Gzip { .. });
-    assert_error!(images(&[GZIP.to_vec(), vec![0xff; 20]].concat()), DataError::Gzip { .. });
+    assert_error!(images(&bytes), DataError::Damaged { .. });
+    assert_error!(images(&[GZIP.to_vec(), vec![0xff; 20]].concat()), DataError::Damaged { .. });
 }
 
 #[test]
 fn rubbish_after_gzip() {
     assert_error!(
         images(&[&gzip(&valid())[..], b"rubbish, and not a little"].concat()),
-        DataError::Gzip { .. }
+        DataError::Damaged { .. }
     );
 }
 
