@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use topkast_train::data;
 
 use crate::failure::{Failure, print_line};
 use crate::trained;
@@ -15,7 +14,7 @@ use crate::trained;
 pub(crate) struct Arguments {
     /// Run directory or checkpoint file
     run: PathBuf,
-    /// Folder of the data, of the kind the network was trained on [default: the one it was trained on]
+    /// Data of the kind the network was trained on: their folder, of a text also the file [default: those it was trained on]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print JSON
@@ -26,19 +25,16 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
     let path = arguments.data.as_deref().unwrap_or(Path::new(&trained.config.data.path)).to_owned();
-    let score = trained.score(&data::load(trained.config.data.kind, &path)?.test)?;
+    let score = trained.score(&path)?;
     if arguments.json {
-        let json = json!({
+        let mut json = json!({
             "test_accuracy": score.accuracy,
             "test_loss": score.loss,
             "samples": score.samples,
             "step": trained.state.step,
         });
+        json[format!("test_{}", score.metric.name())] = score.value().into();
         return print_line(json);
     }
-    let percent = score.accuracy * 100.0;
-    print_line(format!(
-        "test accuracy {percent:.2}%, loss {:.4}, {} samples, after step {}",
-        score.loss, score.samples, trained.state.step
-    ))
+    print_line(format!("test {score}, {} samples, after step {}", score.samples, trained.state.step))
 }

@@ -57,8 +57,14 @@ impl From<std::io::Error> for Failure {
 
 /// Prints a line on stdout; a reader that has gone away (`| head`) ends the command quietly.
 pub(crate) fn print_line(line: impl std::fmt::Display) -> Result<(), Failure> {
+    print_bytes(format!("{line}\n").as_bytes())
+}
+
+/// Prints on stdout at once, as [`print_line`] does.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     use std::io::{ErrorKind, Write};
-    match writeln!(std::io::stdout(), "{line}") {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }

@@ -6,6 +6,7 @@ mod bench;
 mod compare;
 mod eval;
 mod failure;
+mod generate;
 mod inspect;
 mod predict;
 mod progress;
@@ -36,6 +37,7 @@ enum Command {
     Compare(compare::Arguments),
     Eval(eval::Arguments),
     Predict(predict::Arguments),
+    Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Report(report::Arguments),
     #[command(subcommand)]
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Bench(command) => bench::run(&command),

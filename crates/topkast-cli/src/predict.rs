@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use topkast_train::Purpose;
 use topkast_train::data::{self, DataError};
 
 use crate::failure::{Failure, print_line};
@@ -25,10 +26,16 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
-    let names = data::class_names(trained.config.data.kind);
+    let names = trained.config.data.kind.images().and_then(data::class_names);
+    let Purpose::Classifier(mut network) = trained.purpose() else {
+        let run = arguments.run.display();
+        return Err(Failure::BadInput(format!(
+            "{run} goes on with texts: topkast generate {run} --prompt TEXT"
+        )));
+    };
     for path in &arguments.inputs {
-        for (label, pixels) in images(path, trained.image_size())? {
-            let probabilities = trained.probabilities(&pixels);
+        for (label, pixels) in images(path, network.image_size())? {
+            let probabilities = network.probabilities(&pixels);
             let class = largest(&probabilities);
             let name = names.and_then(|names| names.get(class).copied());
             if arguments.json {

@@ -83,9 +83,8 @@ impl Progress {
                 }
             }
             Event::Scored { epoch, on, score } => {
-                let percent = score.accuracy * 100.0;
                 let epoch = (epoch * 100.0).round() / 100.0;
-                self.line(&format!("epoch {epoch}: {on} accuracy {percent:.2}%, loss {:.4}", score.loss));
+                self.line(&format!("epoch {epoch}: {on} {score}"));
             }
         }
     }

@@ -95,13 +95,19 @@ fn resumed(path: &std::path::Path, arguments: &Arguments) -> Result<(Config, Run
 
 fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    print_line(format!(
-        "test accuracy    {:.2}%  (loss {:.4})",
-        summary.test_accuracy * 100.0,
-        summary.test_loss
-    ))?;
-    if let Some(accuracy) = summary.validation_accuracy {
-        print_line(format!("validation       {:.2}%", accuracy * 100.0))?;
+    let percent = |fraction: f64| format!("{:.2}%", fraction * 100.0);
+    let (test, validation) = (percent(summary.test_accuracy), summary.validation_accuracy.map(percent));
+    if let Some(bpc) = summary.test_bpc {
+        print_line(format!("test BPC         {bpc:.4}  ({test} of bytes predicted)"))?;
+    } else if let Some(perplexity) = summary.test_perplexity {
+        print_line(format!("test perplexity  {perplexity:.2}  ({test} of words predicted)"))?;
+    } else {
+        print_line(format!("test accuracy    {test}  (loss {:.4})", summary.test_loss))?;
+    }
+    let own = summary.validation_bpc.map(|bpc| format!("{bpc:.4}"));
+    let own = own.or_else(|| summary.validation_perplexity.map(|perplexity| format!("{perplexity:.2}")));
+    if let Some(value) = own.or(validation) {
+        print_line(format!("validation       {value}"))?;
     }
     print_line(format!("training         {} steps in {:.1} s", summary.steps, summary.seconds))?;
     print_line(format!(

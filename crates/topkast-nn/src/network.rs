@@ -51,7 +51,7 @@ const MISFIT: &str = "an MLP takes features, a Transformer-XL tokens";
 #[allow(missing_docs)]
 pub enum Network {
     Mlp(Mlp),
-    TransformerXl(TransformerXl),
+    TransformerXl(Box<TransformerXl>),
 }
 
 /// How a forward pass is run.
@@ -128,7 +128,7 @@ impl Network {
         match shape {
             NetworkShape::Mlp(shape) => Self::Mlp(Mlp::from_layers(shape, linears)),
             NetworkShape::TransformerXl(shape) => {
-                Self::TransformerXl(TransformerXl::from_layers(shape, linears, seed))
+                Self::TransformerXl(Box::new(TransformerXl::from_layers(shape, linears, seed)))
             }
         }
     }

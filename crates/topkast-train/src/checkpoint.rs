@@ -4,7 +4,8 @@
 //! rows of A and B∖A), `NAME.values`, its optimizer state `NAME.first`, `NAME.second`, `NAME.age` where it has any, and
 //! the reservoir: where θ is written out `NAME.theta` and a bit an entry, `NAME.dormant`; else, of those entries of C that have
 //! been in B, `NAME.dormant.indices` (u64, ascending) and `NAME.dormant.values`. Where A is not what it was at the end of the last
-//! epoch, that one is `NAME.epoch.offsets` and `NAME.epoch.columns`. A dense weight or bias has `NAME.values` and its optimizer state. The rest
+//! epoch, that one is `NAME.epoch.offsets` and `NAME.epoch.columns`. A dense weight or bias has `NAME.values` and its optimizer state. What a
+//! Transformer-XL remembers of the text is `memory.L`, the inputs of layer L, feature by feature, and of each stream by stream. The rest
 //! ([`State`]) is JSON in the file's metadata under `topkast`. One file, so that replacing it is one rename.
 
 mod tensors;
@@ -17,7 +18,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use topkast::{Counts, Topology};
 use topkast_kernels::Csr;
-use topkast_nn::{LayerPlan, Linear, Network};
+use topkast_nn::{LayerPlan, Linear, Memory, Network, NetworkShape};
 
 use crate::TrainError;
 use crate::config::{Config, ReservoirKind};
@@ -168,10 +169,11 @@ impl Checkpoint {
     pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
         let shape = self.config.shape(inputs, classes);
         let plans = self.config.plans(&shape)?;
-        let besides = size_of::<f32>() as u64 * shape.embedding();
+        let embedding = (size_of::<f32>() as u64).saturating_mul(shape.embedding());
         // Of layers chosen for together the plans say nothing.
         let mut least =
             self.config.global_counts(&shape)?.map_or(0, |all| size_of::<f32>() as u64 * all.backward as u64);
+        least = least.saturating_add(embedding);
         for ((_, [rows, width]), plan) in shape.layers().into_iter().zip(plans) {
             let (rows, all) = (rows as u64, rows as u64 * width as u64);
             let numbers = match plan {
@@ -193,6 +195,23 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Gives a network that reads text what it remembers.
+    fn restore_memory(
+        &self,
+        tensors: &SafeTensors<'_>,
+        shape: &NetworkShape,
+        network: &mut Network,
+    ) -> Result<(), String> {
+        let (NetworkShape::TransformerXl(shape), Network::TransformerXl(network)) = (shape, network) else {
+            return Ok(());
+        };
+        let layers = tensors::memory(tensors, shape)?;
+        let streams = self.config.train.batch;
+        let memory = Memory::from_layers(shape, shape.memory, usize::MAX, streams, layers);
+        network.replace_memory(memory.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
     /// Gives `network`, made from the same config and with room for its optimizer state, the checkpoint's contents. Returns A of
     /// every sparse layer as it was at the end of the last epoch.
     ///
@@ -211,6 +230,7 @@ impl Checkpoint {
                 };
                 checked.map(|()| masks)
             })
+            .and_then(|masks| self.restore_memory(&tensors, &shape, network).map(|()| masks))
             .map_err(|problem| TrainError::checkpoint(&self.path, problem))
     }
 }

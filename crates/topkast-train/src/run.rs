@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::Checkpoint;
+use crate::config::TrainConfig;
 use crate::lock::Lock;
 use crate::metrics::MetricsLog;
 use crate::products::LayerProducts;
@@ -15,7 +16,6 @@ use crate::score::{Metric, Score};
 use crate::summary::{Summary, layer_summaries, median, share};
 use crate::time_split::PhaseSeconds;
 use crate::trainer::Trainer;
-use crate::config::TrainConfig;
 use crate::{Config, TrainError, files, machine};
 
 /// What happens in a run, for whoever watches.

@@ -92,5 +92,10 @@ pub(crate) fn evaluate(
         correct += sums.correct;
     }
     let samples = dataset.len();
-    Score { loss: loss / samples as f64, accuracy: correct as f64 / samples as f64, samples, metric: Metric::Accuracy }
+    Score {
+        loss: loss / samples as f64,
+        accuracy: correct as f64 / samples as f64,
+        samples,
+        metric: Metric::Accuracy,
+    }
 }

@@ -33,7 +33,7 @@ pub enum DataState {
     /// Images by class.
     Images {
         /// How inputs are normalised.
-        normalizer: Normalizer,
+        normalizer: Box<Normalizer>,
         /// Height and width of the inputs.
         input: (usize, usize),
         /// Number of classes.

@@ -8,12 +8,12 @@ use std::path::Path;
 use topkast_kernels::Isa;
 use topkast_nn::Network;
 
-use crate::{TrainError, data, text};
 use crate::checkpoint::{Checkpoint, State};
 use crate::config::{Config, DataKind};
 use crate::score::Score;
 use crate::task::{DataState, Evaluation};
 use crate::trainer::prepare;
+use crate::{TrainError, data, text};
 
 pub use classifier::Classifier;
 pub use language_model::{Generation, LanguageModel};

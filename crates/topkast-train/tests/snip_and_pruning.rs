@@ -77,7 +77,7 @@ fn saliencies(layers: &[Dense], samples: &[(Vec<f64>, usize)]) -> Vec<Vec<f64>> 
 
 /// The first batch as the network sees it.
 fn first_batch(config: &Config) -> Vec<(Vec<f64>, usize)> {
-    let split = data::load(config.data.kind, Path::new(&config.data.path)).unwrap();
+    let split = data::load(config.data.kind.images().unwrap(), Path::new(&config.data.path)).unwrap();
     let normalizer = data::Normalizer::fit(&split.train);
     let mut order = data::Order::in_sequence(split.train.len());
     order.shuffle(config.seed, 0);

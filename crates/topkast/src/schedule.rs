@@ -60,7 +60,13 @@ mod tests {
 
     #[test]
     fn shapes_go_where_they_should() {
-        let schedule = |shape, warmup_steps| Schedule { peak: 2.0, warmup_steps, warmup_from: 0.0, total_steps: 100, shape };
+        let schedule = |shape, warmup_steps| Schedule {
+            peak: 2.0,
+            warmup_steps,
+            warmup_from: 0.0,
+            total_steps: 100,
+            shape,
+        };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} against {b}");
 
         near(schedule(Shape::Constant, 0).rate(99), 2.0);

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use topkast_train::config::{ConfigError, Method};
-use topkast_train::data::{self, Kind};
+use topkast_train::config::{ConfigError, DataKind, Method};
 use topkast_train::{Config, RunDir, Summary, TrainError};
 
 use super::claims::{Comparison, comparisons};
@@ -80,7 +79,7 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let mut sizes: HashMap<(Kind, &str), (usize, usize)> = HashMap::new();
+        let mut sizes: HashMap<(DataKind, &str), (usize, usize)> = HashMap::new();
         for run in &self.runs {
             let data = &run.config.data;
             if (data.validation > 0.0) != self.validation {
@@ -91,10 +90,7 @@ impl Plan {
             let key = (data.kind, data.path.as_str());
             let (features, classes) = match sizes.get(&key) {
                 Some(&size) => size,
-                None => {
-                    let train = data::load(data.kind, Path::new(&data.path))?.train;
-                    *sizes.entry(key).or_insert((train.features(), train.classes()))
-                }
+                None => *sizes.entry(key).or_insert(data.sizes()?),
             };
             run.config.plans(&run.config.shape(features, classes)).map_err(|error| {
                 Failure::BadInput(format!("{}: {}: {error}", self.sweep.file.display(), run.name))

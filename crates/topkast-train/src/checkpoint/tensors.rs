@@ -14,8 +14,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use topkast::reservoir::{ReservoirState, SavedReservoir};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
-use topkast_kernels::{Buffer, Columns, Csr};
-use topkast_nn::{Network, ParameterMut};
+use topkast_kernels::{Buffer, Columns, Csr, Matrix};
+use topkast_nn::{Network, ParameterMut, TransformerXlShape};
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and read without conversion");
@@ -52,7 +52,7 @@ pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
 
 /// Every tensor of a checkpoint of `network`, whose sparse layers' A was `masks` at the end of the last epoch.
 pub(super) fn of<'a>(network: &'a mut Network, masks: &'a [Csr]) -> Named<'a> {
-    let (mut out, mut masks) = (Vec::new(), masks.iter());
+    let (mut out, mut masks) = (remembered(network), masks.iter());
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => {
             push_weight(&mut out, name, weight);
@@ -66,6 +66,39 @@ pub(super) fn of<'a>(network: &'a mut Network, masks: &'a [Csr]) -> Named<'a> {
         }
     });
     out
+}
+
+/// The name of what a layer remembers.
+fn memory_name(layer: usize) -> String {
+    format!("memory.{layer}")
+}
+
+/// What a network that reads text remembers, copied.
+fn remembered(network: &Network) -> Named<'static> {
+    let Network::TransformerXl(network) = network else { return Vec::new() };
+    let tensor = |matrix: &Matrix| {
+        let mut bytes = Vec::with_capacity(matrix.features() * matrix.positions() * size_of::<f32>());
+        (0..matrix.features()).for_each(|row| bytes.extend_from_slice(bytemuck::cast_slice(matrix.row(row))));
+        Tensor { dtype: f32::DTYPE, len: bytes.len() / size_of::<f32>(), data: Cow::Owned(bytes) }
+    };
+    let layers = network.memory().layers().iter().enumerate();
+    layers.map(|(layer, matrix)| (memory_name(layer), tensor(matrix))).collect()
+}
+
+/// What [`remembered`] told of a network of this shape, for each layer; nothing where there was no text yet.
+pub(super) fn memory(tensors: &SafeTensors<'_>, shape: &TransformerXlShape) -> Result<Vec<Matrix>, String> {
+    if tensors.tensor(&memory_name(0)).is_err() {
+        return Ok(Vec::new());
+    }
+    let mut source = Source { tensors, used: HashSet::new(), moments: [false; 2] };
+    let layer = |layer: usize| {
+        let values = source.numbers("memory", &layer.to_string())?;
+        if !values.len().is_multiple_of(shape.width) {
+            return Err(format!("tensor `{}` does not have {} features", memory_name(layer), shape.width));
+        }
+        Ok(Matrix::from_rows(shape.width, values.len() / shape.width, &values))
+    };
+    (0..shape.layers).map(layer).collect()
 }
 
 /// Writes a safetensors file to `path` itself: the library's own writer goes by way of a file of random name, which a
@@ -201,6 +234,11 @@ pub(super) fn restore(
         }
     });
     result?;
+    let layers = match network {
+        Network::Mlp(_) => 0,
+        Network::TransformerXl(network) => network.depth(),
+    };
+    source.used.extend((0..layers).map(memory_name));
     match tensors.names().into_iter().find(|name| !source.used.contains(*name)) {
         Some(name) => Err(format!("tensor `{name}` belongs to no parameter of the configured network")),
         None => Ok(masks),

@@ -1,13 +1,14 @@
 //! `[data]`
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sections::below_one;
 use super::{ConfigError, ModelConfig};
-use crate::{data, text};
+use crate::{TrainError, data, text};
 
 /// `[data]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -42,7 +43,8 @@ impl DataConfig {
     pub(super) fn check(&self, model: &ModelConfig) -> Result<(), ConfigError> {
         below_one("data.validation", self.validation)?;
         match (self.kind, model) {
-            (DataKind::Images(_), ModelConfig::Mlp(_)) | (DataKind::Text(_), ModelConfig::TransformerXl(_)) => {}
+            (DataKind::Images(_), ModelConfig::Mlp(_))
+            | (DataKind::Text(_), ModelConfig::TransformerXl(_)) => {}
             (DataKind::Images(_), _) => {
                 let allowed = "is of images, which take model.kind = \"mlp\"; a text is bytes or words";
                 return Err(ConfigError::value("data.kind", self.kind, allowed));
@@ -57,6 +59,23 @@ impl DataConfig {
             return Err(ConfigError::value("data.validation", self.validation, allowed));
         }
         Ok(())
+    }
+}
+
+impl DataConfig {
+    /// Input features of a position, and classes or different tokens, of the data, which are read for that.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn sizes(&self) -> Result<(usize, usize), TrainError> {
+        let path = Path::new(&self.path);
+        Ok(match self.kind {
+            DataKind::Images(kind) => {
+                let train = data::load(kind, path)?.train;
+                (train.features(), train.classes())
+            }
+            DataKind::Text(kind) => (1, text::read(kind, path)?.vocabulary.len()),
+        })
     }
 }
 

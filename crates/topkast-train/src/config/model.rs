@@ -150,6 +150,14 @@ impl ModelConfig {
         }
     }
 
+    /// The nonlinearity.
+    pub fn activation(&self) -> ActivationKind {
+        match self {
+            Self::Mlp(config) => config.activation,
+            Self::TransformerXl(config) => config.activation,
+        }
+    }
+
     /// How initial weights are distributed.
     pub fn init(&self) -> InitKind {
         match self {

@@ -122,7 +122,8 @@ impl Config {
         let layers = shape.layers().into_iter().zip(&plans).enumerate();
         let linears =
             layers.map(|(number, ((name, size), plan))| make(number, size, plan, seed.named(&name)));
-        let mut network = Network::from_layers(&shape, linears.collect::<Result<_, _>>().map_err(misfit)?, seed);
+        let mut network =
+            Network::from_layers(&shape, linears.collect::<Result<_, _>>().map_err(misfit)?, seed);
         if let Some(mut global) = self.global(&shape)? {
             global.start(&mut network.sparse_weights()).map_err(misfit)?;
         }

@@ -5,8 +5,8 @@ use topkast::{Hyper, PenaltyKind, Scale, Schedule, Shape, Sparsity};
 use topkast_kernels::{Bf16, Isa};
 
 use super::{
-    ConfigError, Distribution, ExploreKind, Method, OptimizerKind,
-    PenaltyName, ProductsKind, ReservoirKind, ScaleKind, ScheduleKind, WeightGradientKind,
+    ConfigError, Distribution, ExploreKind, Method, OptimizerKind, PenaltyName, ProductsKind, ReservoirKind,
+    ScaleKind, ScheduleKind, WeightGradientKind,
 };
 
 /// `[sparsity]`

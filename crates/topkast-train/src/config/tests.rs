@@ -34,7 +34,8 @@ fn overrides_reach_every_kind_of_value() {
     ])
     .unwrap();
     assert_eq!((config.seed, config.sparsity.method), (7, Method::Static));
-    assert_eq!(config.model.hidden, [64, 32]);
+    let ModelConfig::Mlp(model) = config.model else { panic!("{:?}", config.model) };
+    assert_eq!(model.hidden, [64, 32]);
     assert!(config.optimizer.nesterov);
     assert_eq!(config.data.path, "else where");
 }
@@ -103,7 +104,7 @@ fn given_weights_need_a_reservoir_that_holds_them() {
     for (reservoir, method) in
         [("dense", "top-kast"), ("mmap", "top-kast"), ("implicit", "static"), ("implicit", "dense")]
     {
-        assert_eq!(given(reservoir, method).unwrap().model.weights, "w.safetensors");
+        assert_eq!(given(reservoir, method).unwrap().model.weights(), "w.safetensors");
     }
     refused(&["sparsity.reservoir=mmap"], &["sparsity.reservoir = mmap", "model.weights"]);
     refused(&["sparsity.reservoir=disk"], &["reservoir=disk", "implicit", "dense", "mmap"]);

@@ -14,7 +14,7 @@ pub(crate) struct Images {
     train: Dataset,
     held_out: Option<Dataset>,
     test: Dataset,
-    normalizer: Normalizer,
+    normalizer: Box<Normalizer>,
     order: Order,
     /// The epoch that `order` is of.
     shuffled: Option<u64>,
@@ -37,7 +37,7 @@ impl Images {
             }
         };
         Ok(Self {
-            normalizer: Normalizer::fit(&train),
+            normalizer: Box::new(Normalizer::fit(&train)),
             order: Order::in_sequence(train.len()),
             train,
             held_out,

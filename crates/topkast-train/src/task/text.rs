@@ -5,7 +5,7 @@ use topkast_nn::{Input, Memory, Mode, Network, Tokens, TransformerXl};
 
 use super::DataState;
 use crate::TrainError;
-use crate::config::{Config, ModelConfig, TransformerXlConfig};
+use crate::config::{Config, TransformerXlConfig};
 use crate::score::{Metric, Score};
 use crate::text::{self, EvaluationStreams, Ids, Segment, TrainingStreams, Vocabulary};
 
@@ -38,7 +38,8 @@ impl Text {
     pub(crate) fn new(text: text::Text, config: &Config) -> Result<Self, TrainError> {
         let model = config.model.transformer_xl()?;
         let (batch, segment) = (config.train.batch, model.segment);
-        let streams = TrainingStreams::new(text.train.len(), batch, segment).map_err(crate::data::DataError::from)?;
+        let streams =
+            TrainingStreams::new(text.train.len(), batch, segment).map_err(crate::data::DataError::from)?;
         let checksum = checksum(&text);
         let evaluation = Evaluation::new(model, &text.vocabulary);
         let (positions, memory) = (batch * segment, model.memory);
@@ -107,7 +108,8 @@ impl Evaluation {
     /// Scores `network`, with A only and without dropout, on every token of `ids` but the first, in one stream. Its memory is afterwards
     /// what it was before.
     pub(crate) fn score(&self, network: &mut TransformerXl, isa: Isa, ids: &Ids) -> Score {
-        let streams = EvaluationStreams::new(ids.len(), 1, self.segment).expect("a text has at least two tokens");
+        let streams =
+            EvaluationStreams::new(ids.len(), 1, self.segment).expect("a text has at least two tokens");
         let before = network.replace_memory(self.memory());
         let (mut loss, mut correct, mut samples) = (0.0, 0, 0);
         let mut segment = Segment::default();

@@ -38,7 +38,8 @@ impl<'a> LanguageModel<'a> {
     /// If the text has another vocabulary.
     pub fn score(&mut self, text: &Text) -> Result<Score, TrainError> {
         if text.vocabulary != *self.vocabulary {
-            let problem = "of this text is another than that of the text the network was trained on".to_owned();
+            let problem =
+                "of this text is another than that of the text the network was trained on".to_owned();
             return Err(crate::data::DataError::from(TextError::WordList { problem }).into());
         }
         Ok(self.evaluation.score(self.network, self.isa, &text.test))

@@ -82,7 +82,7 @@ impl Masked {
         let affine = |layer: &Layer| Affine { weight: layer.alpha(), bias: layer.bias.clone() };
         let computes: Vec<Affine> = layers.iter().map(affine).collect();
         let smoothing = config.train.label_smoothing;
-        let (loss, mut gradients) = pass(&computes, config.model.activation, smoothing, samples, labels);
+        let (loss, mut gradients) = pass(&computes, config.model.activation(), smoothing, samples, labels);
         let explores = (step as f64) < config.sparsity.explore_until * config.train.steps as f64;
         for (layer, gradient) in layers.iter().zip(&mut gradients) {
             let receives = if explores { &layer.backward } else { &layer.active };
