@@ -4,6 +4,7 @@
 //! largest batch. This crate knows nothing of files or the command line.
 
 mod activation;
+mod adaptive;
 mod dense_products;
 mod linear;
 mod mlp;
@@ -12,6 +13,7 @@ mod product_times;
 mod tiled_products;
 
 pub use activation::{Activation, Applied};
+pub use adaptive::{AdaptiveError, AdaptiveShape, AdaptiveTable};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
 pub use mlp::{BackwardTimes, Mlp, MlpShape};
 pub use network::{Gradients, LayerPlan, Mode, ParameterMut};
