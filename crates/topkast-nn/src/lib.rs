@@ -16,5 +16,5 @@ pub use activation::{Activation, Applied};
 pub use adaptive::{AdaptiveError, AdaptiveShape, AdaptiveTable};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
 pub use mlp::{BackwardTimes, Mlp, MlpShape};
-pub use network::{Gradients, LayerPlan, Mode, ParameterMut};
+pub use network::{Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
 pub use product_times::ProductTimes;
