@@ -8,17 +8,25 @@
 //! The gradients of gain and bias are sums over positions, which strips would have to be combined for: they are taken in a walk of
 //! their own, row by row.
 
+mod backward;
+mod forward;
+
+use crate::buffer::LINE;
 use crate::chunks::{chunk_rows, for_each_chunk};
 use crate::columns::ColumnsMut;
 use crate::dropout::Mask;
-use crate::lanes::{read, write};
+use crate::lanes::read;
 use crate::simd::{GROUP, Simd};
-use crate::{Isa, Kernel, Matrix};
+use crate::{Isa, Matrix};
+use backward::{Backward, Parameters};
+use forward::Forward;
 
 /// Positions worked on at once.
 const STRIP: usize = 64;
 /// Vectors of positions whose sums are in registers.
 const PANEL: usize = 4;
+/// Rows ahead of which a strip's are fetched: they are too far apart for the processor to see them coming.
+const AHEAD: usize = 8;
 /// Features whose gain's and bias's gradients are summed at once.
 const ROWS: usize = GROUP / 2;
 /// Added to the variance.
@@ -94,225 +102,58 @@ pub fn layer_norm_gradient(
     });
 }
 
-/// Calls `$panel::<S, N>(at)` for the vectors of a strip, [`PANEL`] at a time as long as there are as many.
-macro_rules! for_each_panel {
-    ($S:ident, $width:expr, $at:ident, $panel:ident($($argument:expr),*)) => {
-        let mut $at = 0;
-        while $at < $width {
-            if $width - $at >= PANEL * $S::LANES {
-                $panel::<$S, PANEL>($($argument),*);
-                $at += PANEL * $S::LANES;
-            } else {
-                $panel::<$S, 1>($($argument),*);
-                $at += $S::LANES;
-            }
-        }
-    };
+/// What is computed of a strip, for `N` vectors of its positions, the first of them at `at`.
+trait Strip {
+    fn panel<S: Simd, const N: usize>(&mut self, s: S, at: usize);
 }
 
-/// `N` vectors of a row.
+/// All panels of a strip: [`PANEL`] vectors as long as there are as many.
+#[inline(always)]
+fn each_panel<S: Simd>(s: S, width: usize, strip: &mut impl Strip) {
+    let mut at = 0;
+    while at < width {
+        if width - at >= PANEL * S::LANES {
+            strip.panel::<S, PANEL>(s, at);
+            at += PANEL * S::LANES;
+        } else {
+            strip.panel::<S, 1>(s, at);
+            at += S::LANES;
+        }
+    }
+}
+
+/// `N` vectors of a row. In loops, here as below: what is done in a closure that the library calls is not inlined, as the library
+/// has not the instruction set's features.
 #[inline(always)]
 fn vectors<S: Simd, const N: usize>(s: S, row: &[f32]) -> [S::Vector; N] {
-    std::array::from_fn(|i| read(s, &row[i * S::LANES..]))
-}
-
-/// At most [`STRIP`] positions from `start` on, all features.
-struct Forward<'a> {
-    x: &'a Matrix,
-    branch: &'a Matrix,
-    mask: Option<Mask>,
-    gain: &'a [f32],
-    bias: &'a [f32],
-    start: usize,
-    scale: &'a mut [f32],
-    normalized: ColumnsMut<'a>,
-    y: ColumnsMut<'a>,
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let width = self.normalized.width();
-        for_each_panel!(S, width, at, forward(s, &mut self, at));
-        // The bias must not get into the padding.
-        let kept = self.scale.len();
-        (0..self.gain.len()).for_each(|feature| self.y.row(feature)[kept..].fill(0.0));
+    let mut vectors = [s.splat(0.0); N];
+    for (vector, row) in vectors.iter_mut().zip(row.chunks_exact(S::LANES)) {
+        *vector = read(s, row);
     }
+    vectors
 }
 
+/// The sums over `count` features as means.
 #[inline(always)]
-fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
-    let (width, features) = (N * S::LANES, strip.gain.len());
-    let per_feature = s.splat(1.0 / features as f32);
-    let mean = add_branch::<S, N>(s, strip, at).map(|sum| s.mul(sum, per_feature));
-
-    let (mut sums, mut squares) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    for feature in 0..features {
-        let sum = vectors::<S, N>(s, &strip.normalized.row(feature)[at..][..width]);
-        for i in 0..N {
-            let centred = s.sub(sum[i], mean[i]);
-            sums[i] = s.add(sums[i], centred);
-            squares[i] = s.mul_add(centred, centred, squares[i]);
-        }
-    }
-    let rest = sums.map(|sum| s.mul(sum, per_feature));
-    let scale: [S::Vector; N] = std::array::from_fn(|i| {
-        let variance = s.sub(s.mul(squares[i], per_feature), s.mul(rest[i], rest[i]));
-        // In this order, for `max` gives its second argument if one is NaN.
-        let variance = s.max(s.splat(0.0), variance);
-        s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(EPSILON))))
-    });
-
-    for feature in 0..features {
-        let (gain, bias) = (s.splat(strip.gain[feature]), s.splat(strip.bias[feature]));
-        let normalized = &mut strip.normalized.row(feature)[at..][..width];
-        let y = &mut strip.y.row(feature)[at..][..width];
-        for i in 0..N {
-            let (normalized, y) = (&mut normalized[i * S::LANES..], &mut y[i * S::LANES..]);
-            let v = s.mul(s.sub(s.sub(read(s, normalized), mean[i]), rest[i]), scale[i]);
-            write(s, normalized, v);
-            write(s, y, s.mul_add(v, gain, bias));
-        }
-    }
-    let mut scales = [0.0; STRIP];
-    (0..N).for_each(|i| write(s, &mut scales[i * S::LANES..], scale[i]));
-    let positions = strip.scale.len();
-    let kept = &mut strip.scale[at.min(positions)..positions.min(at + width)];
-    kept.copy_from_slice(&scales[..kept.len()]);
-}
-
-/// Puts `x + dropout(branch)` into `normalized`; returns the sums over the features.
-#[inline(always)]
-fn add_branch<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) -> [S::Vector; N] {
-    let (width, stride, first) = (N * S::LANES, strip.x.stride(), strip.start + at);
-    let mut sums = [s.splat(0.0); N];
-    let mut dropped = [0.0; STRIP];
-    for feature in 0..strip.gain.len() {
-        let x = &strip.x.padded()[feature * stride + first..][..width];
-        let mut branch = &strip.branch.padded()[feature * stride + first..][..width];
-        if let Some(mask) = strip.mask {
-            dropped[..width].copy_from_slice(branch);
-            mask.apply(feature, first, &mut dropped[..width]);
-            branch = &dropped[..width];
-        }
-        let sum = &mut strip.normalized.row(feature)[at..][..width];
-        for (i, (x, branch)) in vectors::<S, N>(s, x).into_iter().zip(vectors::<S, N>(s, branch)).enumerate()
-        {
-            let v = s.add(x, branch);
-            write(s, &mut sum[i * S::LANES..], v);
-            sums[i] = s.add(sums[i], v);
-        }
+fn means<S: Simd, const N: usize>(s: S, mut sums: [S::Vector; N], count: usize) -> [S::Vector; N] {
+    for sum in &mut sums {
+        *sum = s.mul(*sum, s.splat(1.0 / count as f32));
     }
     sums
 }
 
-/// At most [`STRIP`] positions from `start` on, all features.
-struct Backward<'a> {
-    dy: &'a Matrix,
-    normalized: &'a Matrix,
-    scale: &'a [f32],
-    gain: &'a [f32],
-    mask: Option<Mask>,
-    start: usize,
-    dx: ColumnsMut<'a>,
-    d_branch: ColumnsMut<'a>,
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let (width, kept) = (self.dx.width(), self.scale.len());
-        let mut scale = [0.0; STRIP];
-        scale[..kept].copy_from_slice(self.scale);
-        for_each_panel!(S, width, at, backward(s, &mut self, &scale, at));
-        for feature in 0..self.gain.len() {
-            let (dx, d_branch) = (self.dx.row(feature), self.d_branch.row(feature));
-            // Not zero already where a gain is infinite.
-            dx[kept..].fill(0.0);
-            d_branch.copy_from_slice(dx);
-            if let Some(mask) = self.mask {
-                mask.apply(feature, self.start, d_branch);
-            }
-        }
-    }
-}
-
-/// `dx = scale·(g − mean(g) − normalized·mean(g·normalized))` with `g = gain·dy`.
+/// `width` positions of a feature from `first` on, padding included.
 #[inline(always)]
-fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f32; STRIP], at: usize) {
-    let (width, stride, features) = (N * S::LANES, strip.dy.stride(), strip.gain.len());
-    let row = |matrix: &Matrix, feature: usize| {
-        vectors::<S, N>(s, &matrix.padded()[feature * stride + strip.start + at..][..width])
-    };
-    let (mut sums, mut products) = ([s.splat(0.0); N], [s.splat(0.0); N]);
-    for feature in 0..features {
-        let gain = s.splat(strip.gain[feature]);
-        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
-        for i in 0..N {
-            let g = s.mul(gain, dy[i]);
-            sums[i] = s.add(sums[i], g);
-            products[i] = s.mul_add(g, normalized[i], products[i]);
-        }
-    }
-    let per_feature = s.splat(1.0 / features as f32);
-    let scale = vectors::<S, N>(s, &scale[at..]);
-    let (mean, along) = (sums.map(|v| s.mul(v, per_feature)), products.map(|v| s.mul(v, per_feature)));
-    for feature in 0..features {
-        let gain = s.splat(strip.gain[feature]);
-        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
-        let dx = &mut strip.dx.row(feature)[at..][..width];
-        for i in 0..N {
-            let v = s.sub(s.sub(s.mul(gain, dy[i]), mean[i]), s.mul(normalized[i], along[i]));
-            write(s, &mut dx[i * S::LANES..], s.mul(scale[i], v));
-        }
-    }
+fn part(matrix: &Matrix, feature: usize, first: usize, width: usize) -> &[f32] {
+    &matrix.padded()[feature * matrix.stride() + first..][..width]
 }
 
-/// `d_gain[f] = dy[f] · normalized[f]` and `d_bias[f] = Σ dy[f]` for features from `first` on.
-struct Parameters<'a> {
-    dy: &'a Matrix,
-    normalized: &'a Matrix,
-    first: usize,
-    d_gain: &'a mut [f32],
-    d_bias: &'a mut [f32],
-}
-
-impl Kernel for Parameters<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let stride = self.dy.stride();
-        let groups = self.d_gain.chunks_mut(ROWS).zip(self.d_bias.chunks_mut(ROWS));
-        for (group, (d_gain, d_bias)) in groups.enumerate() {
-            let last = d_gain.len() - 1;
-            let first = self.first + group * ROWS;
-            let dy = rows(self.dy, first, first + last);
-            let normalized = rows(self.normalized, first, first + last);
-            let mut sums = [s.splat(0.0); GROUP];
-            for at in (0..stride).step_by(S::LANES) {
-                for i in 0..ROWS {
-                    let dy = read(s, &dy[i][at..]);
-                    sums[i] = s.mul_add(dy, read(s, &normalized[i][at..]), sums[i]);
-                    sums[ROWS + i] = s.add(sums[ROWS + i], dy);
-                }
-            }
-            let mut totals = [0.0; GROUP];
-            s.add_sums(sums, &mut totals, true);
-            d_gain.copy_from_slice(&totals[..=last]);
-            d_bias.copy_from_slice(&totals[ROWS..=ROWS + last]);
-        }
-    }
-}
-
-/// Rows from `first` on with their padding; there are no more than `last`, which is repeated.
+/// Fetches a piece of a row ahead of its use.
 #[inline(always)]
-fn rows(matrix: &Matrix, first: usize, last: usize) -> [&[f32]; ROWS] {
-    std::array::from_fn(|i| &matrix.padded()[(first + i).min(last) * matrix.stride()..][..matrix.stride()])
+fn fetch<S: Simd>(s: S, row: &[f32]) {
+    for line in row.chunks(LINE) {
+        s.prefetch(line.as_ptr());
+    }
 }
 
 #[cfg(test)]
