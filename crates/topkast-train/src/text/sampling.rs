@@ -64,15 +64,7 @@ pub fn next_token(logits: &[f32], sampling: &Sampling, seed: Seed, counter: u64)
         false => libm::exp((f64::from(logit) - f64::from(largest)) / sampling.temperature),
     };
     if sampling.top_p < 1.0 {
-        tokens.sort_unstable_by(likelier);
-        let nucleus = sampling.top_p * tokens.iter().map(|&(logit, _)| weight(logit)).sum::<f64>();
-        let mut sum = 0.0;
-        let outside = tokens.iter().position(|&(logit, _)| {
-            let full = sum >= nucleus;
-            sum += weight(logit);
-            full
-        });
-        tokens.truncate(outside.unwrap_or(tokens.len()));
+        keep_nucleus(&mut tokens, sampling.top_p, weight);
     }
     // In one order, however they came about.
     tokens.sort_unstable_by_key(|&(_, token)| token);
@@ -84,6 +76,19 @@ pub fn next_token(logits: &[f32], sampling: &Sampling, seed: Seed, counter: u64)
     });
     // Rounding may leave something of the largest draws.
     Some(chosen.map_or(likeliest, |&(_, token)| token))
+}
+
+/// Keeps the fewest tokens, likeliest first, that together have `top_p` of the weight.
+fn keep_nucleus(tokens: &mut Vec<(f32, u32)>, top_p: f64, weight: impl Fn(f32) -> f64) {
+    tokens.sort_unstable_by(likelier);
+    let enough = top_p * tokens.iter().map(|&(logit, _)| weight(logit)).sum::<f64>();
+    let mut sum = 0.0;
+    let outside = tokens.iter().position(|&(logit, _)| {
+        let has_enough = sum >= enough;
+        sum += weight(logit);
+        has_enough
+    });
+    tokens.truncate(outside.unwrap_or(tokens.len()));
 }
 
 /// Orders tokens by falling logit, equal ones by number.

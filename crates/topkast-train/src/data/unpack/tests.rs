@@ -183,14 +183,12 @@ fn an_archive_of_several_files_is_refused() {
 
 #[test]
 fn what_is_not_supported_is_named() {
-    let encrypted = |archive: &mut Vec<u8>| archive[6] |= 1;
-    let bzip2 = |archive: &mut Vec<u8>| archive[8] = 12;
-    let without_size = |archive: &mut Vec<u8>| (archive[6], archive[8]) = (8, 0);
-    let changes: [(fn(&mut Vec<u8>), &str); 3] =
-        [(encrypted, "encrypted"), (bzip2, "method 12"), (without_size, "without a size")];
-    for (change, expected) in changes {
-        let mut archive = zip(&[b"text"]);
-        change(&mut archive);
+    let (deflated, stored) = (zip(&[b"text"]), stored(&[b"text"]));
+    for (archive, at, value, expected) in
+        [(&deflated, 6, 1, "encrypted"), (&deflated, 8, 12, "method 12"), (&stored, 6, 8, "without a size")]
+    {
+        let mut archive = archive.clone();
+        archive[at] = value;
         let error = unpack(&archive).unwrap_err();
         let named = error.to_string().contains(expected) && error.to_string().contains("the-file");
         assert!(matches!(error, DataError::Packing { packing: Packing::Zip, .. }) && named, "{error}");
