@@ -80,15 +80,14 @@ impl Mlp {
         let sizes = shape.layers();
         assert_eq!(sizes.len(), linears.len(), "one layer for each of the shape");
         let last = sizes.len() - 1;
-        let layers = sizes.into_iter().zip(linears).enumerate().map(|(number, ((name, size), linear))| {
-            Layer {
+        let layers =
+            sizes.into_iter().zip(linears).enumerate().map(|(number, ((name, size), linear))| Layer {
                 linear: NamedLinear::new(&name, size, linear),
                 activation: if number == last { Activation::Identity } else { shape.activation },
                 pre: Matrix::default(),
                 output: Matrix::default(),
                 gradient: Matrix::default(),
-            }
-        });
+            });
         Self { layers: layers.collect(), dropout: shape.dropout, key: None }
     }
 

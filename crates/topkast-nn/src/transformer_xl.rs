@@ -126,7 +126,11 @@ impl TransformerXl {
 
     /// What attention is to work on.
     fn begin(&mut self, Tokens { ids, streams }: Tokens<'_>) -> AttentionShape {
-        assert!(streams > 0 && ids.len().is_multiple_of(streams), "{} tokens for {streams} streams", ids.len());
+        assert!(
+            streams > 0 && ids.len().is_multiple_of(streams),
+            "{} tokens for {streams} streams",
+            ids.len()
+        );
         let vocabulary = self.embedding.vocabulary();
         assert!(ids.iter().all(|&id| (id as usize) < vocabulary), "tokens must be below {vocabulary}");
         self.memory.begin(self.layers.len(), self.width, streams);

@@ -8,9 +8,7 @@ mod counting;
 use counting::allocated_by;
 use topkast::{Counts, Explore, Init, ReservoirKind, Scale, Seed, Topology};
 use topkast_kernels::{Isa, softmax_cross_entropy};
-use topkast_nn::{
-    Activation, Gradients, LayerPlan, Linear, Mode, Tokens, TransformerXl, TransformerXlShape,
-};
+use topkast_nn::{Activation, Gradients, LayerPlan, Linear, Mode, Tokens, TransformerXl, TransformerXlShape};
 
 /// The output, tied to a dense embedding, is narrow: larger ones have `gemm` allocate what it packs operands in.
 const SHAPE: TransformerXlShape = TransformerXlShape {

@@ -167,11 +167,7 @@ mod tests {
     fn what_is_no_memory_is_told() {
         for (streams, sizes, want) in [
             (3, &[[4, 15]][..], "memory of 1 layers, but the network has 2"),
-            (
-                3,
-                &[[4, 18]; 2],
-                "memory of 18 positions is not of 3 streams with at most 5 each",
-            ),
+            (3, &[[4, 18]; 2], "memory of 18 positions is not of 3 streams with at most 5 each"),
             (3, &[[4, 14]; 2], "memory of 14 positions is not of 3 streams with at most 5 each"),
             (0, &[[4, 3]; 2], "memory of 3 positions is not of 0 streams with at most 5 each"),
             (1, &[[4, 5], [5, 5]], "memory of layer 1 is [5, 5]; [4, 5] expected"),

@@ -7,12 +7,15 @@ use topkast_nn::{Gradients, Memory, Mode, ParameterMut, Tokens, TransformerXl, T
 use crate::networks::{SMALL, loss, network, text};
 
 const STREAMS: usize = 3;
-/// The whole length by which a parameter is moved: in f32 a loss is known to about 1e-7, so its slope to about 1e-5.
-const STEP: f32 = 0.02;
-const MODE: fn() -> Mode = || Mode::Train(Seed::new(4));
+/// The whole length by which a parameter is moved: in f32 a loss is known to about 1e-7, so its slope to some 1e-5.
+const STEP: f32 = 0.005;
 
 /// Calls `change` with what of the numbered parameter the forward pass uses.
-fn with_used(network: &mut TransformerXl, number: usize, change: &mut dyn FnMut(&str, &mut Parameter, usize)) {
+fn with_used(
+    network: &mut TransformerXl,
+    number: usize,
+    change: &mut dyn FnMut(&str, &mut Parameter, usize),
+) {
     let mut at = 0;
     network.visit(&mut |name, parameter| {
         if at == number {
@@ -35,9 +38,9 @@ fn with_used(network: &mut TransformerXl, number: usize, change: &mut dyn FnMut(
 fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
     let [ids, targets] = [3, 4].map(|seed| text(SMALL.vocabulary, STREAMS * 7, seed));
     let tokens = Tokens { ids: &ids, streams: STREAMS };
-    let mut objective = |network: &mut TransformerXl| {
+    let objective = |network: &mut TransformerXl| {
         network.replace_memory(memory.clone());
-        loss(network, isa, tokens, &targets, MODE())
+        loss(network, isa, tokens, &targets, Mode::Train(Seed::new(4)))
     };
     objective(network);
     network.backward(isa, tokens, Gradients::All);
@@ -60,7 +63,8 @@ fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
         assert!(norm > 1e-3, "{named}: a gradient of {norm} says nothing");
         let [above, below] = [STEP, -STEP].map(|step| {
             with_used(network, number, &mut |_, parameter, used| {
-                let moved = before.iter().zip(&direction).map(|(x, slope)| x + step / 2.0 * slope / norm as f32);
+                let moved =
+                    before.iter().zip(&direction).map(|(x, slope)| x + step / 2.0 * slope / norm as f32);
                 parameter.values[..used].iter_mut().zip(moved).for_each(|(slot, x)| *slot = x);
             });
             objective(network)
@@ -69,7 +73,7 @@ fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
             parameter.values[..used].copy_from_slice(&before);
         });
         let slope = (above - below) / f64::from(STEP);
-        assert!((slope - norm).abs() <= 1e-3 * norm + 2e-5, "{named}: {slope} against {norm}");
+        assert!((slope - norm).abs() <= 1e-3 * norm + 1e-4, "{named}: {slope} against {norm}");
     }
 }
 
@@ -80,7 +84,6 @@ fn every_parameter_by_differences() {
     for sparse in [false, true] {
         let mut network = network(&shape, sparse);
         for isa in Isa::available() {
-            network.replace_memory(Memory::empty(shape.memory, 9));
             check(&mut network, &Memory::empty(shape.memory, 9), isa);
             let earlier = text(SMALL.vocabulary, STREAMS * 5, 2);
             network.replace_memory(Memory::empty(shape.memory, 9));

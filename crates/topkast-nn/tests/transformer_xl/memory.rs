@@ -101,9 +101,5 @@ fn other_streams_need_another_memory() {
 #[test]
 #[should_panic(expected = "tokens must be below 19")]
 fn unknown_tokens_are_refused() {
-    network(&SMALL, true).forward(
-        Isa::current().unwrap(),
-        Tokens { ids: &[19], streams: 1 },
-        Mode::Evaluate,
-    );
+    network(&SMALL, true).forward(Isa::current().unwrap(), Tokens { ids: &[19], streams: 1 }, Mode::Evaluate);
 }
