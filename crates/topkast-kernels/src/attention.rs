@@ -11,9 +11,20 @@
 //!
 //! Work is split over heads, so that a sum over streams is one task's, in the order of the streams.
 
+mod band;
+mod forward;
+mod head;
+mod pack;
+mod product;
+mod scores;
+mod split;
 #[cfg(test)]
 mod tests;
 
+use forward::Forward;
+use head::Head;
+use pack::Part;
+use split::{Results, for_each_head};
 use crate::{Buffer, Isa, Matrix, naive};
 
 /// Of what size the operands of [`attention`] are, and what its queries see.
@@ -77,6 +88,8 @@ pub struct AttentionGradients<'a> {
 pub struct AttentionState {
     /// `[heads × streams·queries]`.
     log_sum_exp: Buffer,
+    /// One for each head, of which a thread uses that of the first of its heads.
+    forward: Vec<Forward>,
 }
 
 /// Attention of every query, in `output`, which takes the shape `[width × streams·queries]` and is overwritten.
@@ -90,11 +103,40 @@ pub fn attention(
     state: &mut AttentionState,
     output: &mut Matrix,
 ) {
-    check(shape, inputs);
-    let _ = (isa, &state.log_sum_exp);
+    let features = check(shape, inputs);
     let queries = shape.streams * shape.queries;
     output.ensure(inputs.query.features(), queries);
-    fill(output, &naive::attention(shape, &inputs.into()));
+    state.log_sum_exp.reset(shape.heads * queries);
+    state.forward.resize_with(shape.heads, Default::default);
+    let stride = output.stride();
+    let results = Results {
+        parts: [output.padded_mut(), &mut state.log_sum_exp],
+        sizes: [features * stride, queries],
+    };
+    for_each_head(&mut state.forward, results, &|head, scratch, [output, log_sum_exp]| {
+        scratch.run(isa, &self::head(shape, inputs, head), output, stride, log_sum_exp);
+    });
+}
+
+/// One head of the inputs.
+fn head<'a>(shape: AttentionShape, inputs: AttentionInputs<'a>, head: usize) -> Head<'a> {
+    let features = inputs.query.features() / shape.heads;
+    let part = |matrix: &'a Matrix| Part {
+        data: &matrix.padded()[head * features * matrix.stride()..],
+        stride: matrix.stride(),
+        rows: features,
+        columns: matrix.positions(),
+    };
+    Head {
+        shape,
+        features,
+        query: part(inputs.query),
+        key: part(inputs.key),
+        value: part(inputs.value),
+        position: part(inputs.position),
+        content_bias: &inputs.content_bias[head * features..][..features],
+        position_bias: &inputs.position_bias[head * features..][..features],
+    }
 }
 
 /// The gradients of [`attention`] with respect to its inputs, overwritten, from `d_output`, that with respect to its

@@ -8,6 +8,7 @@
 //! The gradients of gain and bias are sums over positions, which strips would have to be combined for: they are taken in a walk of
 //! their own, row by row.
 
+use crate::buffer::LINE;
 use crate::chunks::{chunk_rows, for_each_chunk};
 use crate::columns::ColumnsMut;
 use crate::dropout::Mask;
@@ -19,6 +20,8 @@ use crate::{Isa, Kernel, Matrix};
 const STRIP: usize = 64;
 /// Vectors of positions whose sums are in registers.
 const PANEL: usize = 4;
+/// Rows ahead of which a strip's are fetched: they are too far apart for the processor to see them coming.
+const AHEAD: usize = 8;
 /// Features whose gain's and bias's gradients are summed at once.
 const ROWS: usize = GROUP / 2;
 /// Added to the variance.
@@ -116,6 +119,12 @@ fn vectors<S: Simd, const N: usize>(s: S, row: &[f32]) -> [S::Vector; N] {
     std::array::from_fn(|i| read(s, &row[i * S::LANES..]))
 }
 
+/// Fetches a piece of a row ahead of its use.
+#[inline(always)]
+fn fetch<S: Simd>(s: S, row: &[f32]) {
+    row.chunks(LINE).for_each(|line| s.prefetch(line.as_ptr()));
+}
+
 /// At most [`STRIP`] positions from `start` on, all features.
 struct Forward<'a> {
     x: &'a Matrix,
@@ -166,6 +175,8 @@ fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
     });
 
     for feature in 0..features {
+        let ahead = (feature + AHEAD).min(features - 1);
+        fetch(s, &strip.y.row(ahead)[at..][..width]);
         let (gain, bias) = (s.splat(strip.gain[feature]), s.splat(strip.bias[feature]));
         let normalized = &mut strip.normalized.row(feature)[at..][..width];
         let y = &mut strip.y.row(feature)[at..][..width];
@@ -189,7 +200,12 @@ fn add_branch<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize)
     let (width, stride, first) = (N * S::LANES, strip.x.stride(), strip.start + at);
     let mut sums = [s.splat(0.0); N];
     let mut dropped = [0.0; STRIP];
-    for feature in 0..strip.gain.len() {
+    let features = strip.gain.len();
+    for feature in 0..features {
+        let ahead = (feature + AHEAD).min(features - 1);
+        fetch(s, &strip.x.padded()[ahead * stride + first..][..width]);
+        fetch(s, &strip.branch.padded()[ahead * stride + first..][..width]);
+        fetch(s, &strip.normalized.row(ahead)[at..][..width]);
         let x = &strip.x.padded()[feature * stride + first..][..width];
         let mut branch = &strip.branch.padded()[feature * stride + first..][..width];
         if let Some(mask) = strip.mask {
@@ -229,14 +245,10 @@ impl Kernel for Backward<'_> {
         let mut scale = [0.0; STRIP];
         scale[..kept].copy_from_slice(self.scale);
         for_each_panel!(S, width, at, backward(s, &mut self, &scale, at));
+        // Not zero already where a gain is infinite.
         for feature in 0..self.gain.len() {
-            let (dx, d_branch) = (self.dx.row(feature), self.d_branch.row(feature));
-            // Not zero already where a gain is infinite.
-            dx[kept..].fill(0.0);
-            d_branch.copy_from_slice(dx);
-            if let Some(mask) = self.mask {
-                mask.apply(feature, self.start, d_branch);
-            }
+            self.dx.row(feature)[kept..].fill(0.0);
+            self.d_branch.row(feature)[kept..].fill(0.0);
         }
     }
 }
@@ -250,6 +262,9 @@ fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f3
     };
     let (mut sums, mut products) = ([s.splat(0.0); N], [s.splat(0.0); N]);
     for feature in 0..features {
+        let ahead = (feature + AHEAD).min(features - 1) * stride + strip.start + at;
+        fetch(s, &strip.dy.padded()[ahead..][..width]);
+        fetch(s, &strip.normalized.padded()[ahead..][..width]);
         let gain = s.splat(strip.gain[feature]);
         let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
         for i in 0..N {
@@ -264,10 +279,19 @@ fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f3
     for feature in 0..features {
         let gain = s.splat(strip.gain[feature]);
         let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
+        let ahead = (feature + AHEAD).min(features - 1);
+        fetch(s, &strip.dx.row(ahead)[at..][..width]);
+        fetch(s, &strip.d_branch.row(ahead)[at..][..width]);
         let dx = &mut strip.dx.row(feature)[at..][..width];
+        let d_branch = &mut strip.d_branch.row(feature)[at..][..width];
         for i in 0..N {
             let v = s.sub(s.sub(s.mul(gain, dy[i]), mean[i]), s.mul(normalized[i], along[i]));
-            write(s, &mut dx[i * S::LANES..], s.mul(scale[i], v));
+            let v = s.mul(scale[i], v);
+            write(s, &mut dx[i * S::LANES..], v);
+            write(s, &mut d_branch[i * S::LANES..], v);
+        }
+        if let Some(mask) = strip.mask {
+            mask.apply(feature, strip.start + at, d_branch);
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Operands of one head and stream as products want them: close together, by feature or by position.
+
+use std::ops::Range;
+
+use crate::simd::Simd;
+use crate::{Isa, Kernel};
+
+/// Some columns of some rows of a matrix that lies row by row: all of `data` from where they begin.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl<'a> Part<'a> {
+    /// These of the columns.
+    pub(super) fn columns(self, columns: Range<usize>) -> Self {
+        let data = self.data.get(columns.start..).unwrap_or_default();
+        Self { data, columns: columns.len(), ..self }
+    }
+
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.stride..][..self.columns]
+    }
+}
+
+/// `to` becomes a copy, with rows `stride` apart.
+pub(super) fn copy(from: Part<'_>, to: &mut [f32], stride: usize) {
+    for (row, to) in (0..from.rows).zip(to.chunks_mut(stride)) {
+        to[..from.columns].copy_from_slice(from.row(row));
+    }
+}
+
+/// `to` becomes a copy with the columns in reverse, with rows `stride` apart.
+pub(super) fn copy_reversed(from: Part<'_>, to: &mut [f32], stride: usize) {
+    for (row, to) in (0..from.rows).zip(to.chunks_mut(stride)) {
+        to.iter_mut().zip(from.row(row).iter().rev()).for_each(|(to, &from)| *to = from);
+    }
+}
+
+/// `to = (from + bias of the row) × scale`, with rows `stride` apart.
+pub(super) fn copy_biased(
+    isa: Isa,
+    from: Part<'_>,
+    bias: &[f32],
+    scale: f32,
+    to: &mut [f32],
+    stride: usize,
+) {
+    isa.run(CopyBiased { from, bias, scale, to, stride });
+}
+
+struct CopyBiased<'a> {
+    from: Part<'a>,
+    bias: &'a [f32],
+    scale: f32,
+    to: &'a mut [f32],
+    stride: usize,
+}
+
+impl Kernel for CopyBiased<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let rows = (0..self.from.rows).zip(self.bias).zip(self.to.chunks_mut(self.stride));
+        for ((row, &bias), to) in rows {
+            for (to, &from) in to.iter_mut().zip(self.from.row(row)) {
+                *to = (from + bias) * self.scale;
+            }
+        }
+    }
+}
+
+/// Row `r`, column `c` of `from` becomes row `c`, column `r` of `to`, whose rows are `stride` apart.
+pub(super) fn transpose(isa: Isa, from: Part<'_>, to: &mut [f32], stride: usize) {
+    isa.run(Transpose { from, to, stride });
+}
+
+struct Transpose<'a> {
+    from: Part<'a>,
+    to: &'a mut [f32],
+    stride: usize,
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { from, to, stride } = self;
+        let (rows, columns) = (from.rows / SIDE * SIDE, from.columns / SIDE * SIDE);
+        for row in (0..rows).step_by(SIDE) {
+            for column in (0..columns).step_by(SIDE) {
+                let from = &from.data[row * from.stride + column..];
+                square(s, from, self.from.stride, &mut to[column * stride + row..], stride);
+            }
+        }
+        // What is left of no whole square.
+        for row in 0..from.rows {
+            let first = if row < rows { columns } else { 0 };
+            for (column, &x) in from.row(row).iter().enumerate().skip(first) {
+                to[column * stride + row] = x;
+            }
+        }
+    }
+}
+
+const SIDE: usize = 8;
+
+#[inline(always)]
+fn square<S: Simd>(_: S, from: &[f32], from_stride: usize, to: &mut [f32], stride: usize) {
+    let rows: [[f32; SIDE]; SIDE] =
+        std::array::from_fn(|r| *from[r * from_stride..].first_chunk().expect("a whole square"));
+    for c in 0..SIDE {
+        let column: [f32; SIDE] = std::array::from_fn(|r| rows[r][c]);
+        to[c * stride..][..SIDE].copy_from_slice(&column);
+    }
+}
