@@ -21,11 +21,11 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use crate::{Buffer, Isa, Matrix, naive};
 use forward::Forward;
 use head::Head;
 use pack::Part;
 use split::{Results, for_each_head};
-use crate::{Buffer, Isa, Matrix, naive};
 
 /// Of what size the operands of [`attention`] are, and what its queries see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +109,8 @@ pub fn attention(
     state.log_sum_exp.reset(shape.heads * queries);
     state.forward.resize_with(shape.heads, Default::default);
     let stride = output.stride();
-    let results = Results {
-        parts: [output.padded_mut(), &mut state.log_sum_exp],
-        sizes: [features * stride, queries],
-    };
+    let results =
+        Results { parts: [output.padded_mut(), &mut state.log_sum_exp], sizes: [features * stride, queries] };
     for_each_head(&mut state.forward, results, &|head, scratch, [output, log_sum_exp]| {
         scratch.run(isa, &self::head(shape, inputs, head), output, stride, log_sum_exp);
     });

@@ -39,7 +39,8 @@ impl Forward {
         log_sum_exp: &mut [f32],
     ) {
         let queries = head.shape.queries;
-        if queries == 0 || head.features == 0 { // TODO
+        if queries == 0 || head.features == 0 {
+            // TODO
             return;
         }
         self.resize(head);

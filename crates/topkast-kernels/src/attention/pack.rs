@@ -41,14 +41,7 @@ pub(super) fn copy_reversed(from: Part<'_>, to: &mut [f32], stride: usize) {
 }
 
 /// `to = (from + bias of the row) × scale`, with rows `stride` apart.
-pub(super) fn copy_biased(
-    isa: Isa,
-    from: Part<'_>,
-    bias: &[f32],
-    scale: f32,
-    to: &mut [f32],
-    stride: usize,
-) {
+pub(super) fn copy_biased(isa: Isa, from: Part<'_>, bias: &[f32], scale: f32, to: &mut [f32], stride: usize) {
     isa.run(CopyBiased { from, bias, scale, to, stride });
 }
 

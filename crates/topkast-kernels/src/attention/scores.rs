@@ -64,7 +64,14 @@ pub(super) struct Operands<'a> {
 
 /// The scores of [`ROWS`] queries from `first` on, in the rows of the grid that begin at row `at`; −∞ for keys that are not
 /// seen, in the vectors that hold some that are.
-pub(super) fn scores(isa: Isa, operands: Operands<'_>, band: &Band, first: usize, grid: &mut Grid, at: usize) {
+pub(super) fn scores(
+    isa: Isa,
+    operands: Operands<'_>,
+    band: &Band,
+    first: usize,
+    grid: &mut Grid,
+    at: usize,
+) {
     let queries = first..(first + ROWS).min(band.queries);
     let queries = clip(queries, band.seeing());
     let seen = band.seen_by(queries.clone());
