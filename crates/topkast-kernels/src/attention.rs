@@ -11,6 +11,7 @@
 //!
 //! Work is split over heads, so that a sum over streams is one task's, in the order of the streams.
 
+mod backward;
 mod band;
 mod forward;
 mod head;
@@ -21,7 +22,8 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Isa, Matrix, naive};
+use crate::{Buffer, Isa, Matrix};
+use backward::{Backward, Gradients, Outputs};
 use forward::Forward;
 use head::Head;
 use pack::Part;
@@ -90,6 +92,7 @@ pub struct AttentionState {
     log_sum_exp: Buffer,
     /// One for each head, of which a thread uses that of the first of its heads.
     forward: Vec<Forward>,
+    backward: Vec<Backward>,
 }
 
 /// Attention of every query, in `output`, which takes the shape `[width × streams·queries]` and is overwritten.
@@ -117,24 +120,24 @@ pub fn attention(
 }
 
 /// One head of the inputs.
-fn head<'a>(shape: AttentionShape, inputs: AttentionInputs<'a>, head: usize) -> Head<'a> {
+fn head<'a>(shape: AttentionShape, inputs: AttentionInputs<'a>, index: usize) -> Head<'a> {
     let features = inputs.query.features() / shape.heads;
-    let part = |matrix: &'a Matrix| Part {
-        data: &matrix.padded()[head * features * matrix.stride()..],
-        stride: matrix.stride(),
-        rows: features,
-        columns: matrix.positions(),
-    };
     Head {
         shape,
         features,
-        query: part(inputs.query),
-        key: part(inputs.key),
-        value: part(inputs.value),
-        position: part(inputs.position),
-        content_bias: &inputs.content_bias[head * features..][..features],
-        position_bias: &inputs.position_bias[head * features..][..features],
+        query: part(inputs.query, features, index),
+        key: part(inputs.key, features, index),
+        value: part(inputs.value, features, index),
+        position: part(inputs.position, features, index),
+        content_bias: &inputs.content_bias[index * features..][..features],
+        position_bias: &inputs.position_bias[index * features..][..features],
     }
+}
+
+/// The rows of a head.
+fn part(matrix: &Matrix, features: usize, head: usize) -> Part<'_> {
+    let data = &matrix.padded()[head * features * matrix.stride()..];
+    Part { data, stride: matrix.stride(), rows: features, columns: matrix.positions() }
 }
 
 /// The gradients of [`attention`] with respect to its inputs, overwritten, from `d_output`, that with respect to its
@@ -151,31 +154,46 @@ pub fn attention_gradient(
     d_output: &Matrix,
     gradients: AttentionGradients<'_>,
 ) {
-    check(shape, inputs);
-    let _ = (isa, &state.log_sum_exp, output);
-    let gradient = naive::attention_gradient(shape, &inputs.into(), &naive::numbers(d_output));
-    for (matrix, values, like) in [
-        (gradients.query, gradient.query, inputs.query),
-        (gradients.key, gradient.key, inputs.key),
-        (gradients.value, gradient.value, inputs.value),
-        (gradients.position, gradient.position, inputs.position),
-    ] {
-        matrix.ensure(like.features(), like.positions());
-        fill(matrix, &values);
+    let features = check(shape, inputs);
+    let (width, queries) = (inputs.query.features(), shape.streams * shape.queries);
+    for matrix in [output, d_output] {
+        assert_eq!(
+            (matrix.features(), matrix.positions()),
+            (width, queries),
+            "outputs must be as queries are"
+        );
     }
-    for (slice, values) in
-        [(gradients.content_bias, gradient.content_bias), (gradients.position_bias, gradient.position_bias)]
-    {
-        slice.iter_mut().zip(values).for_each(|(slot, value)| *slot = value as f32);
-    }
-}
-
-fn fill(matrix: &mut Matrix, values: &[f64]) {
-    let positions = matrix.positions();
-    for feature in 0..matrix.features() {
-        let values = &values[feature * positions..];
-        matrix.row_mut(feature).iter_mut().zip(values).for_each(|(slot, &value)| *slot = value as f32);
-    }
+    assert_eq!(state.log_sum_exp.len(), shape.heads * queries, "the state must be of the forward pass");
+    let AttentionGradients { query, key, value, position, content_bias, position_bias } = gradients;
+    assert!(
+        content_bias.len() == width && position_bias.len() == width,
+        "the gradient of a bias must have one number for each feature"
+    );
+    query.ensure(width, queries);
+    key.ensure(width, inputs.key.positions());
+    value.ensure(width, inputs.value.positions());
+    position.ensure(width, inputs.position.positions());
+    state.backward.resize_with(shape.heads, Default::default);
+    let sizes = [query.stride(), key.stride(), value.stride(), position.stride(), 1, 1].map(|n| n * features);
+    let parts = [
+        query.padded_mut(),
+        key.padded_mut(),
+        value.padded_mut(),
+        position.padded_mut(),
+        content_bias,
+        position_bias,
+    ];
+    let log_sum_exp = &state.log_sum_exp;
+    for_each_head(&mut state.backward, Results { parts, sizes }, &|index, scratch, parts| {
+        let outputs = Outputs {
+            output: part(output, features, index),
+            d_output: part(d_output, features, index),
+            log_sum_exp: &log_sum_exp[index * queries..][..queries],
+        };
+        let [query, key, value, position, content_bias, position_bias] = parts;
+        let mut gradients = Gradients { query, key, value, position, content_bias, position_bias };
+        scratch.run(isa, &head(shape, inputs, index), &outputs, &mut gradients);
+    });
 }
 
 /// The features of a head.

@@ -8,6 +8,7 @@ use super::pack::{Part, copy, copy_biased, copy_reversed, transpose};
 use super::product::{Left, ROWS, Right, Rows, product};
 use super::scores::{Grid, MARGIN, Operands, scores, stride};
 use crate::lanes::{read, write};
+use crate::math::exp;
 use crate::simd::Simd;
 use crate::{Buffer, Isa, Kernel};
 
@@ -143,17 +144,26 @@ impl Kernel for Exponentials<'_> {
         for scores in self.row.chunks_exact(S::LANES) {
             largest = s.max(read(s, scores), largest);
         }
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        write(s, &mut lanes, largest);
-        let largest = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let largest = fold(s, largest, self.largest, |a, b| if a > b { a } else { b });
         let mut sum = s.splat(0.0);
         for scores in self.row.chunks_exact_mut(S::LANES) {
-            let weights = crate::math::exp(s, s.sub(read(s, scores), s.splat(largest)));
+            let weights = exp(s, s.sub(read(s, scores), s.splat(largest)));
             sum = s.add(sum, weights);
             write(s, scores, weights);
         }
-        let mut lanes = [0.0; 16];
-        write(s, &mut lanes, sum);
-        (largest, lanes.into_iter().sum())
+        (largest, fold(s, sum, 0.0, |a, b| a + b))
     }
+}
+
+/// All lanes in one, by halves; `neutral` in place of lanes there are not.
+#[inline(always)]
+fn fold<S: Simd>(s: S, v: S::Vector, neutral: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [neutral; 16];
+    write(s, &mut lanes, v);
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
+        }
+    }
+    lanes[0]
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::simd::Simd;
+use crate::simd::{GROUP, Simd};
 use crate::{Isa, Kernel};
 
 /// Some columns of some rows of a matrix that lies row by row: all of `data` from where they begin.
@@ -84,9 +84,9 @@ impl Kernel for Transpose<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { from, to, stride } = self;
-        let (rows, columns) = (from.rows / SIDE * SIDE, from.columns / SIDE * SIDE);
-        for row in (0..rows).step_by(SIDE) {
-            for column in (0..columns).step_by(SIDE) {
+        let (rows, columns) = (from.rows / GROUP * GROUP, from.columns / GROUP * GROUP);
+        for row in (0..rows).step_by(GROUP) {
+            for column in (0..columns).step_by(GROUP) {
                 let from = &from.data[row * from.stride + column..];
                 square(s, from, self.from.stride, &mut to[column * stride + row..], stride);
             }
@@ -101,14 +101,13 @@ impl Kernel for Transpose<'_> {
     }
 }
 
-const SIDE: usize = 8;
-
 #[inline(always)]
-fn square<S: Simd>(_: S, from: &[f32], from_stride: usize, to: &mut [f32], stride: usize) {
-    let rows: [[f32; SIDE]; SIDE] =
-        std::array::from_fn(|r| *from[r * from_stride..].first_chunk().expect("a whole square"));
-    for c in 0..SIDE {
-        let column: [f32; SIDE] = std::array::from_fn(|r| rows[r][c]);
-        to[c * stride..][..SIDE].copy_from_slice(&column);
+fn square<S: Simd>(s: S, from: &[f32], from_stride: usize, to: &mut [f32], stride: usize) {
+    let mut rows = [[0.0; GROUP]; GROUP];
+    for (r, row) in rows.iter_mut().enumerate() {
+        row.copy_from_slice(&from[r * from_stride..][..GROUP]);
+    }
+    for (c, column) in s.transpose(rows).iter().enumerate() {
+        to[c * stride..][..GROUP].copy_from_slice(column);
     }
 }

@@ -1,7 +1,8 @@
 //! Tests of attention and its gradient against the twin, and of the twin against differences.
 
 use super::*;
-use crate::naive::AttentionOperands;
+
+use crate::naive::{self, AttentionOperands};
 use crate::testing::*;
 use proptest::prelude::*;
 
