@@ -3,7 +3,7 @@
 //! SAFETY, for every block here: an [`Avx2`] is made only where its features were detected, and that is all the
 //! value-to-value intrinsics ask for. Gain: these instructions are the kernels' speed.
 
-use super::{GROUP, Simd};
+use super::{Avx512, GROUP, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the machine has AVX2 and FMA.
@@ -14,6 +14,12 @@ impl Avx2 {
     /// Asks the machine.
     pub fn new() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    /// [`Avx512`] has asked for the same features, too.
+    #[inline(always)]
+    pub(super) fn of(_: Avx512) -> Self {
+        Self(())
     }
 }
 
@@ -119,5 +125,36 @@ impl Simd for Avx2 {
                 *out = if overwrite { sum } else { *out + sum };
             }
         }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[f32; GROUP]; GROUP]) -> [[f32; GROUP]; GROUP] {
+        let mut columns = [[0.0; GROUP]; GROUP];
+        // SAFETY: see the module; every load and store is of a whole array of eight.
+        unsafe {
+            // In loops, as closures that are handed on would be compiled without the instructions.
+            let mut v = [_mm256_setzero_ps(); GROUP];
+            for (v, row) in v.iter_mut().zip(&rows) {
+                *v = _mm256_loadu_ps(row.as_ptr());
+            }
+            // Of rows 0 to 3 and of rows 4 to 7: in the halves of a vector columns c and c + 4.
+            let mut quads = [[_mm256_setzero_ps(); 4]; 2];
+            for (quads, v) in quads.iter_mut().zip(v.as_chunks::<4>().0) {
+                let (a, b) = (_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+                let (c, d) = (_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+                *quads = [
+                    _mm256_shuffle_ps::<0x44>(a, c),
+                    _mm256_shuffle_ps::<0xEE>(a, c),
+                    _mm256_shuffle_ps::<0x44>(b, d),
+                    _mm256_shuffle_ps::<0xEE>(b, d),
+                ];
+            }
+            for c in 0..4 {
+                let (upper, lower) = (quads[0][c], quads[1][c]);
+                _mm256_storeu_ps(columns[c].as_mut_ptr(), _mm256_permute2f128_ps::<0x20>(upper, lower));
+                _mm256_storeu_ps(columns[c + 4].as_mut_ptr(), _mm256_permute2f128_ps::<0x31>(upper, lower));
+            }
+        }
+        columns
     }
 }

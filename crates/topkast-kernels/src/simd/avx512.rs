@@ -3,7 +3,7 @@
 //! SAFETY, for every block here: an [`Avx512`] is made only where its features were detected, and that is all the
 //! value-to-value intrinsics ask for. Gain: these instructions are the kernels' speed.
 
-use super::{GROUP, Simd};
+use super::{Avx2, GROUP, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the machine has AVX-512 (F, BW, DQ, VL), AVX2 and FMA.
@@ -115,5 +115,10 @@ impl Simd for Avx512 {
             let before = _mm256_maskz_loadu_ps(before, out.as_ptr());
             _mm256_mask_storeu_ps(out.as_mut_ptr(), there, _mm256_add_ps(before, sums));
         }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[f32; GROUP]; GROUP]) -> [[f32; GROUP]; GROUP] {
+        Avx2::of(self).transpose(rows)
     }
 }

@@ -86,6 +86,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Panics
     /// If `out` is longer than [`GROUP`].
     fn add_sums(self, vectors: [Self::Vector; GROUP], out: &mut [f32], overwrite: bool);
+    /// The columns of a square of which these are the rows.
+    fn transpose(self, rows: [[f32; GROUP]; GROUP]) -> [[f32; GROUP]; GROUP];
 }
 
 #[cfg(test)]
@@ -136,6 +138,11 @@ mod tests {
                 let kept = read(s.keep_first(s.splat(f32::NAN), count));
                 assert!(kept[..count].iter().all(|x| x.is_nan()));
                 assert!(kept[count..].iter().all(|&x| x == 0.0));
+            }
+            let rows: [[f32; GROUP]; GROUP] =
+                std::array::from_fn(|r| std::array::from_fn(|c| (10 * r + c) as f32));
+            for (c, column) in s.transpose(rows).into_iter().enumerate() {
+                assert_eq!(column, std::array::from_fn(|r| rows[r][c]));
             }
             let group: [S::Vector; GROUP] = std::array::from_fn(|i| s.add(a, s.splat(i as f32)));
             for len in 0..=GROUP {

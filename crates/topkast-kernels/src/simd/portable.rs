@@ -107,4 +107,9 @@ impl Simd for Portable {
             *out = if overwrite { sum } else { *out + sum };
         }
     }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[f32; GROUP]; GROUP]) -> [[f32; GROUP]; GROUP] {
+        std::array::from_fn(|c| std::array::from_fn(|r| rows[r][c]))
+    }
 }
