@@ -47,6 +47,11 @@ pub(crate) fn network(shape: &TransformerXlShape, sparse: bool) -> TransformerXl
     network
 }
 
+/// Whether a parameter adds the same to all scores of a query, which makes no difference.
+pub(crate) fn has_no_effect(name: &str) -> bool {
+    name.ends_with("attention.key.bias") || name.ends_with("attention.position.bias")
+}
+
 /// Random tokens.
 pub(crate) fn text(vocabulary: usize, count: usize, seed: u64) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);

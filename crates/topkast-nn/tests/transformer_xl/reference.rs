@@ -9,7 +9,7 @@ use topkast_nn::{
 };
 
 use crate::fixture::Fixture;
-use crate::networks::{loss, losses};
+use crate::networks::{has_no_effect, loss, losses};
 
 /// As the constants in fixtures/transformer_xl.py, from where those of the training come, too.
 const SHAPE: TransformerXlShape = TransformerXlShape {
@@ -120,6 +120,9 @@ fn check_all(
     of: impl Fn(&Parameter) -> &Buffer,
 ) {
     network.visit(&mut |name, parameter| {
+        if prefix == "adam.final" && has_no_effect(name) {
+            return; // Adam makes steps of rounding errors.
+        }
         let expected = fixture.floats(&format!("{prefix}.{name}"));
         let place = format!("{prefix}.{name} of step {step}");
         let step = |len: usize| &expected[step * len..][..len];
@@ -138,7 +141,7 @@ fn check_all(
 
 fn assert_near(got: &[f32], want: &[f32], tolerance: f64, place: &str) {
     assert_eq!(got.len(), want.len(), "{place}");
-    // Keys' and distances' biases have no effect, so the largest number may be nothing but rounding.
+    // Where a parameter has no effect, the largest gradient is nothing but rounding.
     let largest = want.iter().fold(0.0f32, |largest, want| largest.max(want.abs())).max(0.01);
     for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
         let error = f64::from(got - want).abs() / f64::from(largest);
