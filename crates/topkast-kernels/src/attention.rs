@@ -110,6 +110,9 @@ pub fn attention(
     let queries = shape.streams * shape.queries;
     output.ensure(inputs.query.features(), queries);
     state.log_sum_exp.reset(shape.heads * queries);
+    if output.padded().is_empty() {
+        return;
+    }
     state.forward.resize_with(shape.heads, Default::default);
     let stride = output.stride();
     let results =
@@ -173,6 +176,14 @@ pub fn attention_gradient(
     key.ensure(width, inputs.key.positions());
     value.ensure(width, inputs.value.positions());
     position.ensure(width, inputs.position.positions());
+    if output.padded().is_empty() {
+        for gradient in [query, key, value, position] {
+            gradient.padded_mut().fill(0.0);
+        }
+        content_bias.fill(0.0);
+        position_bias.fill(0.0);
+        return;
+    }
     state.backward.resize_with(shape.heads, Default::default);
     let sizes = [query.stride(), key.stride(), value.stride(), position.stride(), 1, 1].map(|n| n * features);
     let parts = [

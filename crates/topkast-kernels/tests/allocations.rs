@@ -1,5 +1,5 @@
-//! A training step must not allocate: the sparse products never do once their outputs have their size, and the dense
-//! ones only what `gemm` packs operands in.
+//! A training step must not allocate: sparse products and attention never do once their outputs have their size, and dense
+//! products only what `gemm` packs operands in.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -37,7 +37,13 @@ fn allocated(mut compute: impl FnMut()) -> (usize, usize) {
     (CALLS.load(Relaxed) - before.0, BYTES.load(Relaxed) - before.1)
 }
 
+/// One test, as what others allocate would be counted too.
 #[test]
+fn kernels_allocate_nothing_but_what_gemm_packs() {
+    sparse_products_allocate_nothing_and_dense_ones_little();
+    attention_allocates_nothing();
+}
+
 fn sparse_products_allocate_nothing_and_dense_ones_little() {
     let (rows, width) = (600, 700);
     let mut columns = Vec::new();
@@ -102,5 +108,43 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
                 assert!(weight <= 2 * packed, "{weight} bytes: more than packing x for either block");
             });
         }
+    }
+}
+
+fn attention_allocates_nothing() {
+    let (width, streams, queries, memory) = (60, 2, 70, 100);
+    let matrix = |columns: usize| Matrix::from_rows(width, columns, &vec![0.5; width * columns]);
+    let (query, key) = (matrix(streams * queries), matrix(streams * (memory + queries)));
+    let (position, bias) = (matrix(memory + queries), vec![0.5; width]);
+    let shape = AttentionShape { heads: 5, streams, queries, memory, span: 150 };
+    let inputs = AttentionInputs {
+        query: &query,
+        key: &key,
+        value: &key,
+        position: &position,
+        content_bias: &bias,
+        position_bias: &bias,
+    };
+    let d_output = query.clone();
+    let mut output = Matrix::default();
+    let mut gradients: [Matrix; 4] = Default::default();
+    let (mut d_content_bias, mut d_position_bias) = (bias.clone(), bias.clone());
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.broadcast(|_| ()); // Starting its threads allocates.
+        let mut state = AttentionState::default();
+        pool.install(|| {
+            for isa in Isa::available() {
+                let both = allocated(|| {
+                    attention(isa, shape, inputs, &mut state, &mut output);
+                    let [query, key, value, position] = &mut gradients;
+                    let (content_bias, position_bias) = (&mut d_content_bias[..], &mut d_position_bias[..]);
+                    let gradients =
+                        AttentionGradients { query, key, value, position, content_bias, position_bias };
+                    attention_gradient(isa, shape, inputs, &mut state, &output, &d_output, gradients);
+                });
+                assert_eq!(both, (0, 0), "{isa:?}, {threads} threads");
+            }
+        });
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::band::Band;
 use super::head::{Head, KEYS, resize};
-use super::pack::{Part, copy, transpose};
+use super::pack::{Part, add_biases, copy, transpose};
 use super::product::{Left, ROWS, Right, Rows, product};
-use super::scores::{Grid, MARGIN, scores, stride};
-use crate::lanes::{read, update, write};
+use super::scores::{Grid, MARGIN, scores, stride, whole};
+use crate::lanes::{read, write};
+use crate::math::exp;
 use crate::simd::Simd;
 use crate::{Buffer, Isa, Kernel};
 
@@ -72,14 +73,9 @@ impl Backward {
         self.d_position.fill(0.0);
         self.d_scores_by_place.fill(0.0);
         self.d_content_bias.fill(0.0);
-        if head.shape.queries > 0 {
-            self.pack_position(isa, head);
-        }
+        self.pack_position(isa, head);
         for stream in 0..head.shape.streams {
-            self.clear_unseen(head, stream, to);
-            if head.shape.queries == 0 {
-                continue;
-            }
+            head.clear_unseen(stream, [&mut *to.key, &mut *to.value]);
             self.pack_queries(isa, head, outputs, stream);
             self.d_query.fill(0.0);
             for keys in head.tiles() {
@@ -139,26 +135,12 @@ impl Backward {
         head.pack_queries(isa, stream, &mut self.content_query, &mut self.position_query);
         let d_output = head.queries(outputs.d_output, stream);
         copy(d_output, &mut self.d_output, head.query_stride());
-        let part = |data| Part { data, stride: head.query_stride(), ..d_output };
-        for (from, to) in [
-            (&self.content_query, &mut self.content_by_query),
-            (&self.position_query, &mut self.position_by_query),
-            (&self.d_output, &mut self.d_output_by_query),
-        ] {
-            transpose(isa, part(&from[..]), to, head.wide());
-        }
+        let copied = Part { data: &self.d_output, stride: head.query_stride(), ..d_output };
+        transpose(isa, copied, &mut self.d_output_by_query, head.wide());
+        transpose(isa, head.queries(head.query, stream), &mut self.content_by_query, head.wide());
+        let biases = [head.content_bias, head.position_bias];
+        add_biases(isa, biases, &mut self.content_by_query, &mut self.position_by_query, head.wide());
         isa.run(Dots { a: head.queries(outputs.output, stream), b: d_output, sums: &mut self.mean });
-    }
-
-    /// Keys that no query sees have no gradient.
-    fn clear_unseen(&self, head: &Head<'_>, stream: usize, to: &mut Gradients<'_>) {
-        let context = head.shape.context();
-        let unseen = if head.shape.queries == 0 { context } else { head.unseen() };
-        for gradient in [&mut *to.key, &mut *to.value] {
-            for row in gradient.chunks_exact_mut(head.key.stride.max(1)).take(head.features) {
-                row[stream * context..][..unseen].fill(0.0);
-            }
-        }
     }
 
     fn tile(
@@ -237,8 +219,8 @@ impl Backward {
         );
         scores(isa, operands, band, first, &mut weights, first);
         let queries = first..(first + ROWS).min(band.queries);
-        let seen = band.seen_by_any(queries.clone());
-        let vectors = seen.start / 16 * 16..seen.end.next_multiple_of(16);
+        let seen = band.seen_by(queries.clone());
+        let vectors = whole(&seen);
         let left = Left { data: &self.d_output[start + first..], row: 1, term: head.query_stride() };
         let value = Right { data: &self.value[vectors.start..], stride: head.key_stride() };
         let at = d_scores.at(first, vectors.start);
@@ -246,16 +228,17 @@ impl Backward {
         product(isa, left, head.features, value, out, false);
         for query in queries.clone() {
             let seen = band.seen(query);
-            weights.clear_around(query, &seen);
-            d_scores.clear_around(query, &seen);
+            weights.clear_beside(query, &seen);
+            d_scores.clear_beside(query, &seen);
             if seen.is_empty() {
                 continue;
             }
-            let key = seen.start / 16 * 16;
+            let key = whole(&seen).start;
             let weights = weights.row(query, &seen);
             let place = MARGIN + band.place_of(0, key) - query;
             isa.run(RowGradient {
                 log_sum_exp: log_sum_exp[query],
+                scale: head.scale(),
                 mean: self.mean[start + query],
                 d_scores: d_scores.row(query, &seen),
                 by_key: &mut self.d_scores_by_key[MARGIN + key..][..weights.len()],
@@ -271,8 +254,7 @@ impl Backward {
         };
         let from = first * stride + MARGIN;
         add(from + seen.start, stride, seen.len(), &self.key_by_key[..], seen.start);
-        let seeing = band.seeing();
-        let places = band.places(queries.start.max(seeing.start)..queries.end.min(seeing.end));
+        let places = band.places(queries);
         let from = from + places.start + first - band.place_of(0, 0);
         add(from, stride + 1, places.len(), &self.position_by_place[..], MARGIN + places.start);
     }
@@ -307,8 +289,7 @@ impl Backward {
     }
 
     fn finish_query(&mut self, isa: Isa, head: &Head<'_>, stream: usize, to: &mut Gradients<'_>) {
-        let (queries, wide, scale) = (head.shape.queries, head.wide(), head.scale());
-        self.d_query.iter_mut().for_each(|x| *x *= scale);
+        let (queries, wide) = (head.shape.queries, head.wide());
         let by_query = Part { data: &self.d_query, stride: wide, rows: queries, columns: head.features };
         transpose(isa, by_query, &mut to.query[stream * queries..], head.query.stride);
     }
@@ -320,11 +301,10 @@ impl Backward {
         let right = Right { data: &self.position_by_place[MARGIN * wide..], stride: wide };
         let out = Rows { data: &mut self.d_position_bias, stride: wide, columns: wide };
         product(isa, ones, context, right, out, false);
-        let scale = head.scale();
         for (bias, from) in
             [(&mut *to.content_bias, &self.d_content_bias), (&mut *to.position_bias, &self.d_position_bias)]
         {
-            bias.iter_mut().zip(from.iter()).for_each(|(bias, &x)| *bias = x * scale);
+            bias.copy_from_slice(&from[..head.features]);
         }
         for feature in 0..head.features {
             let row = &mut to.position[feature * head.position.stride..][..context];
@@ -356,9 +336,10 @@ impl Kernel for Dots<'_> {
 }
 
 /// For one query `weights = exp(weights − log_sum_exp)`, which are scores before, and
-/// `d_scores = weights × (d_scores − mean)`, which are gradients of weights before; these are also added to their sums.
+/// `d_scores = weights × (d_scores − mean) × scale`, which are gradients of weights before; these are also added to their sums.
 struct RowGradient<'a> {
     log_sum_exp: f32,
+    scale: f32,
     mean: f32,
     weights: &'a mut [f32],
     d_scores: &'a mut [f32],
@@ -371,12 +352,12 @@ impl Kernel for RowGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (log_sum_exp, mean) = (s.splat(self.log_sum_exp), s.splat(self.mean));
+        let (log_sum_exp, mean, scale) = (s.splat(self.log_sum_exp), s.splat(self.mean), s.splat(self.scale));
         let sums = self.by_key.chunks_exact_mut(S::LANES).zip(self.by_place.chunks_exact_mut(S::LANES));
         let rows = self.weights.chunks_exact_mut(S::LANES).zip(self.d_scores.chunks_exact_mut(S::LANES));
         for ((weights, d_scores), (by_key, by_place)) in rows.zip(sums) {
-            let weight = crate::math::exp(s, s.sub(read(s, weights), log_sum_exp));
-            let d_score = s.mul(weight, s.sub(read(s, d_scores), mean));
+            let weight = exp(s, s.sub(read(s, weights), log_sum_exp));
+            let d_score = s.mul(s.mul(weight, scale), s.sub(read(s, d_scores), mean));
             write(s, weights, weight);
             write(s, d_scores, d_score);
             for sum in [by_key, by_place] {

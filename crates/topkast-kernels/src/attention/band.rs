@@ -51,30 +51,32 @@ impl Band {
         first..within(end).max(first)
     }
 
-    /// From the first to the last key that any of these queries sees.
+    /// From the first to the last key that any of these queries sees; one of them must see some.
     pub(super) fn seen_by(&self, queries: Range<usize>) -> Range<usize> {
+        let queries = self.seeing_among(queries);
         self.seen(queries.start).start..self.seen(queries.end - 1).end
     }
 
-    pub(super) fn seen_by_any(&self, queries: Range<usize>) -> Range<usize> {
-        let seeing = self.seeing();
-        self.seen_by(queries.start.max(seeing.start)..queries.end.min(seeing.end))
-    }
-
-    /// From the first to the last place at which any of these queries, each of which sees some key, sees one.
+    /// From the first to the last place at which any of these queries sees a key; one of them must see some.
     pub(super) fn places(&self, queries: Range<usize>) -> Range<usize> {
+        let queries = self.seeing_among(queries);
         let first = queries.clone().map(|query| self.place_of(query, self.seen(query).start)).min();
         let end = queries.map(|query| self.place_of(query, self.seen(query).end)).max();
         first.unwrap_or_default()..end.unwrap_or_default()
     }
 
-    /// Where query sees key, or would.
+    fn seeing_among(&self, queries: Range<usize>) -> Range<usize> {
+        let seeing = self.seeing();
+        queries.start.max(seeing.start)..queries.end.min(seeing.end)
+    }
+
+    /// At what place the query sees the key, or would if it were nearer or earlier.
     pub(super) fn place_of(&self, query: usize, key: usize) -> usize {
         self.place + key - query
     }
 
-    /// The queries that see any key at these places, or would see it but for one that is at most as far outside as there
-    /// are places.
+    /// Queries that see any key, among them all that see one at these places; those of them that do not would if the span, the
+    /// tile or time ended at most as many keys later as there are places.
     pub(super) fn seeing_at(&self, places: Range<usize>) -> Range<usize> {
         let seeing = self.seeing();
         let first = (self.place + 1).saturating_sub(places.end).max(seeing.start);

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::band::Band;
 use super::head::{Head, KEYS, resize};
-use super::pack::{Part, copy, copy_biased, copy_reversed, transpose};
+use super::pack::{Part, copy, transpose};
 use super::product::{Left, ROWS, Right, Rows, product};
-use super::scores::{Grid, MARGIN, Operands, scores, stride};
+use super::scores::{Grid, scores, stride};
 use crate::lanes::{read, write};
 use crate::math::exp;
 use crate::simd::Simd;
@@ -16,10 +16,10 @@ use crate::{Buffer, Isa, Kernel};
 #[derive(Default, Debug)]
 pub(super) struct Forward {
     /// By feature: r from the far end, q with either bias, k.
-    pub(super) position: Buffer,
-    pub(super) content_query: Buffer,
-    pub(super) position_query: Buffer,
-    pub(super) key: Buffer,
+    position: Buffer,
+    content_query: Buffer,
+    position_query: Buffer,
+    key: Buffer,
     /// By key: v.
     value: Buffer,
     grid: Buffer,
@@ -40,10 +40,6 @@ impl Forward {
         log_sum_exp: &mut [f32],
     ) {
         let queries = head.shape.queries;
-        if queries == 0 || head.features == 0 {
-            // TODO
-            return;
-        }
         self.resize(head);
         head.pack_position(&mut self.position);
         for stream in 0..head.shape.streams {
@@ -90,7 +86,7 @@ impl Forward {
         let queries = first..(first + ROWS).min(band.queries);
         for query in queries.clone() {
             let seen = band.seen(query);
-            grid.clear_around(query - first, &seen);
+            grid.clear_beside(query - first, &seen);
             if seen.is_empty() {
                 continue;
             }
@@ -99,11 +95,12 @@ impl Forward {
             let before = (*largest - now).exp();
             *total = *total * before + sum;
             *largest = now;
-            if before != 1.0 {
+            // 0 for the first keys, when there is no output yet.
+            if before > 0.0 && before < 1.0 {
                 self.output[query * wide..][..wide].iter_mut().for_each(|x| *x *= before);
             }
         }
-        let seen = band.seen_by_any(queries);
+        let seen = band.seen_by(queries);
         let left = Left { data: &grid.data[grid.at(0, seen.start)..], row: grid.stride, term: 1 };
         let value = Right { data: &self.value[seen.start * wide..], stride: wide };
         let out = Rows { data: &mut self.output[first * wide..], stride: wide, columns: wide };
@@ -122,7 +119,8 @@ impl Forward {
         for (query, log_sum_exp) in log_sum_exp.iter_mut().enumerate() {
             let total = self.total[query];
             *log_sum_exp = self.largest[query] + total.ln();
-            self.output[query * wide..][..wide].iter_mut().for_each(|x| *x /= total);
+            let scale = 1.0 / total;
+            self.output[query * wide..][..wide].iter_mut().for_each(|x| *x *= scale);
         }
         let by_query = Part { data: &self.output, stride: wide, rows: queries, columns: head.features };
         transpose(isa, by_query, output, output_stride);

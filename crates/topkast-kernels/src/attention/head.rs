@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::AttentionShape;
 use super::pack::{Part, copy_biased, copy_reversed};
-use super::product::{ROWS, Right};
-use super::scores::{MARGIN, Operands};
+use super::product::Right;
+use super::scores::{MARGIN, Operands, stride};
+use crate::buffer::LINE;
 use crate::{Buffer, Isa};
 
-/// Keys in a tile: a multiple of 16.
+/// Keys in a tile: a multiple of 32.
 pub(super) const KEYS: usize = 128;
 
 /// One head of the inputs.
@@ -32,20 +33,22 @@ impl<'a> Head<'a> {
 
     /// Features rounded up to whole vectors.
     pub(super) fn wide(&self) -> usize {
-        self.features.next_multiple_of(16)
+        self.features.next_multiple_of(LINE)
     }
 
-    /// Distances between rows by feature, as grids': an odd number of cache lines.
+    /// The distance between features of what lies by place.
     pub(super) fn position_stride(&self) -> usize {
-        super::scores::stride(self.shape.context())
+        stride(self.shape.context())
     }
 
+    /// The distance between features of queries: an odd number of cache lines.
     pub(super) fn query_stride(&self) -> usize {
-        self.shape.queries.next_multiple_of(32) + 16
+        self.shape.queries.next_multiple_of(2 * LINE) + LINE
     }
 
+    /// The distance between features of a tile of keys: an odd number of cache lines.
     pub(super) fn key_stride(&self) -> usize {
-        KEYS + 16
+        KEYS + LINE
     }
 
     /// Tiles of all keys that any query sees.
@@ -59,27 +62,38 @@ impl<'a> Head<'a> {
         (self.shape.memory + 1).saturating_sub(self.shape.span)
     }
 
+    /// Zeros in the gradients of the keys that no query sees.
+    pub(super) fn clear_unseen(&self, stream: usize, gradients: [&mut [f32]; 2]) {
+        for gradient in gradients {
+            for row in gradient.chunks_exact_mut(self.key.stride) {
+                row[stream * self.shape.context()..][..self.unseen()].fill(0.0);
+            }
+        }
+    }
+
     /// The columns of these keys of a stream.
     pub(super) fn keys(&self, of: Part<'a>, stream: usize, keys: &Range<usize>) -> Part<'a> {
         let first = stream * self.shape.context();
         of.columns(first + keys.start..first + keys.end)
     }
 
+    /// The columns of a stream's queries.
     pub(super) fn queries(&self, of: Part<'a>, stream: usize) -> Part<'a> {
         of.columns(stream * self.shape.queries..(stream + 1) * self.shape.queries)
     }
 
+    /// r by feature and place.
     pub(super) fn pack_position(&self, position: &mut [f32]) {
         copy_reversed(self.position, &mut position[MARGIN..], self.position_stride());
     }
 
+    /// (q + u)/√d_head and (q + w)/√d_head by feature.
     pub(super) fn pack_queries(&self, isa: Isa, stream: usize, content: &mut [f32], position: &mut [f32]) {
-        let query = self.queries(self.query, stream);
-        for (bias, to) in [(self.content_bias, content), (self.position_bias, position)] {
-            copy_biased(isa, query, bias, self.scale(), to, self.query_stride());
-        }
+        let (query, biases) = (self.queries(self.query, stream), [self.content_bias, self.position_bias]);
+        copy_biased(isa, query, biases, self.scale(), [content, position], self.query_stride());
     }
 
+    /// What scores are computed from, for queries from where the two slices begin.
     pub(super) fn operands<'b>(
         &self,
         content_query: &'b [f32],

@@ -40,16 +40,23 @@ pub(super) fn copy_reversed(from: Part<'_>, to: &mut [f32], stride: usize) {
     }
 }
 
-/// `to = (from + bias of the row) × scale`, with rows `stride` apart.
-pub(super) fn copy_biased(isa: Isa, from: Part<'_>, bias: &[f32], scale: f32, to: &mut [f32], stride: usize) {
-    isa.run(CopyBiased { from, bias, scale, to, stride });
+/// For either bias of the rows, `to = (from + bias) × scale`, with rows `stride` apart.
+pub(super) fn copy_biased(
+    isa: Isa,
+    from: Part<'_>,
+    biases: [&[f32]; 2],
+    scale: f32,
+    to: [&mut [f32]; 2],
+    stride: usize,
+) {
+    isa.run(CopyBiased { from, biases, scale, to, stride });
 }
 
 struct CopyBiased<'a> {
     from: Part<'a>,
-    bias: &'a [f32],
+    biases: [&'a [f32]; 2],
     scale: f32,
-    to: &'a mut [f32],
+    to: [&'a mut [f32]; 2],
     stride: usize,
 }
 
@@ -57,11 +64,39 @@ impl Kernel for CopyBiased<'_> {
     type Output = ();
 
     #[inline(always)]
+    fn run<S: Simd>(mut self, _: S) {
+        for row in 0..self.from.rows {
+            let from = self.from.row(row);
+            for (bias, to) in self.biases.iter().zip(self.to.iter_mut()) {
+                let (bias, to) = (bias[row], &mut to[row * self.stride..][..from.len()]);
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to = (from + bias) * self.scale);
+            }
+        }
+    }
+}
+
+/// `b = a + biases[1]` and then `a += biases[0]`, for every row as long as the biases, `stride` apart.
+pub(super) fn add_biases(isa: Isa, biases: [&[f32]; 2], a: &mut [f32], b: &mut [f32], stride: usize) {
+    isa.run(AddBiases { biases, a, b, stride });
+}
+
+struct AddBiases<'a> {
+    biases: [&'a [f32]; 2],
+    a: &'a mut [f32],
+    b: &'a mut [f32],
+    stride: usize,
+}
+
+impl Kernel for AddBiases<'_> {
+    type Output = ();
+
+    #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let rows = (0..self.from.rows).zip(self.bias).zip(self.to.chunks_mut(self.stride));
-        for ((row, &bias), to) in rows {
-            for (to, &from) in to.iter_mut().zip(self.from.row(row)) {
-                *to = (from + bias) * self.scale;
+        let [to_a, to_b] = self.biases;
+        for (a, b) in self.a.chunks_exact_mut(self.stride).zip(self.b.chunks_exact_mut(self.stride)) {
+            for ((a, b), (to_a, to_b)) in a.iter_mut().zip(b).zip(to_a.iter().zip(to_b)) {
+                *b = *a + to_b;
+                *a += to_a;
             }
         }
     }
@@ -85,10 +120,18 @@ impl Kernel for Transpose<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { from, to, stride } = self;
         let (rows, columns) = (from.rows / GROUP * GROUP, from.columns / GROUP * GROUP);
-        for row in (0..rows).step_by(GROUP) {
+        // Along the rows of the side that is in memory, not in scratch.
+        if from.stride > stride {
+            for row in (0..rows).step_by(GROUP) {
+                for column in (0..columns).step_by(GROUP) {
+                    square(s, from, row, column, to, stride);
+                }
+            }
+        } else {
             for column in (0..columns).step_by(GROUP) {
-                let from = &from.data[row * from.stride + column..];
-                square(s, from, self.from.stride, &mut to[column * stride + row..], stride);
+                for row in (0..rows).step_by(GROUP) {
+                    square(s, from, row, column, to, stride);
+                }
             }
         }
         // What is left of no whole square.
@@ -102,7 +145,10 @@ impl Kernel for Transpose<'_> {
 }
 
 #[inline(always)]
-fn square<S: Simd>(s: S, from: &[f32], from_stride: usize, to: &mut [f32], stride: usize) {
+fn square<S: Simd>(s: S, from: Part<'_>, row: usize, column: usize, to: &mut [f32], stride: usize) {
+    let from_stride = from.stride;
+    let from = &from.data[row * from_stride + column..];
+    let to = &mut to[column * stride + row..];
     let mut rows = [[0.0; GROUP]; GROUP];
     for (r, row) in rows.iter_mut().enumerate() {
         row.copy_from_slice(&from[r * from_stride..][..GROUP]);

@@ -1,26 +1,31 @@
-//! The scores of eight queries with the keys of a tile, and what is computed row by row of them.
+//! The scores of eight queries with the keys of a tile.
 
 use std::ops::Range;
 
 use super::band::Band;
 use super::product::{Left, ROWS, Right, Rows, product};
-use crate::lanes::{read, write};
-use crate::simd::Simd;
-use crate::{Isa, Kernel};
+use crate::Isa;
+use crate::buffer::LINE;
 
-/// Floats on either side of a row of scores: products round what they compute up to whole vectors, and a row shifted by up to
-/// seven keys still has to read zeros.
+/// Floats on either side of a row of scores, and of what lies by place: products round what they compute up to whole vectors, and
+/// a row shifted by up to seven keys still has to read zeros.
 pub(super) const MARGIN: usize = 32;
 
-/// Numbers for some queries and the keys of a tile; key 0 is at column [`MARGIN`].
+/// Numbers for some queries and the keys of a tile, key 0 at column [`MARGIN`].
 pub(super) struct Grid<'a> {
     pub(super) data: &'a mut [f32],
     pub(super) stride: usize,
 }
 
-/// The stride of a grid for so many keys: an odd number of cache lines, so that columns do not share a few cache sets.
-pub(super) fn stride(keys: usize) -> usize {
-    (keys + 2 * MARGIN).next_multiple_of(32) + 16
+/// The distance between rows that hold so much and margins: an odd number of cache lines, as with an even one the numbers of a
+/// column would share a few cache sets.
+pub(super) fn stride(columns: usize) -> usize {
+    (columns + 2 * MARGIN).next_multiple_of(2 * LINE) + LINE
+}
+
+/// The keys extended to whole cache lines, and so to whole vectors.
+pub(super) fn whole(keys: &Range<usize>) -> Range<usize> {
+    keys.start / LINE * LINE..keys.end.next_multiple_of(LINE)
 }
 
 impl Grid<'_> {
@@ -28,42 +33,38 @@ impl Grid<'_> {
         query * self.stride + MARGIN + key
     }
 
-    /// The vectors that hold what a query sees, all of them with zeros around.
+    /// The whole vectors that hold what a query sees.
     pub(super) fn row(&mut self, query: usize, seen: &Range<usize>) -> &mut [f32] {
         let whole = whole(seen);
-        let (start, end) = (self.at(query, whole.start), self.at(query, whole.end));
-        &mut self.data[start..end]
+        let start = self.at(query, whole.start);
+        &mut self.data[start..][..whole.len()]
     }
 
-    /// Zeros where products read beyond what the query sees.
-    pub(super) fn clear_around(&mut self, query: usize, seen: &Range<usize>) {
+    /// Puts zeros beside [`row`](Self::row), where products read that begin and end where other queries of the eight do.
+    pub(super) fn clear_beside(&mut self, query: usize, seen: &Range<usize>) {
         let whole = whole(seen);
         let (start, end) = (self.at(query, whole.start), self.at(query, whole.end));
-        self.data[start - 16..start].fill(0.0);
-        self.data[end..end + 16].fill(0.0);
+        self.data[start - LINE..start].fill(0.0);
+        self.data[end..end + LINE].fill(0.0);
     }
 }
 
-/// Extended to whole vectors.
-fn whole(keys: &Range<usize>) -> Range<usize> {
-    keys.start / 16 * 16..keys.end.next_multiple_of(16)
-}
-
-/// Queries and keys by feature, and distances from the far end.
+/// What scores are computed from, by feature.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
-    /// (q + u)/√d_head, and (q + w)/√d_head, of all queries of the band.
+    /// (q + u)/√d_head of the band's queries.
     pub(super) content_query: &'a [f32],
+    /// (q + w)/√d_head of the band's queries.
     pub(super) position_query: &'a [f32],
     pub(super) query_stride: usize,
     pub(super) key: Right<'a>,
-    /// Place `c` is column `c + MARGIN`.
+    /// r: place `c` is column `c + MARGIN`.
     pub(super) position: Right<'a>,
     pub(super) features: usize,
 }
 
-/// The scores of [`ROWS`] queries from `first` on, in the rows of the grid that begin at row `at`; −∞ for keys that are not
-/// seen, in the vectors that hold some that are.
+/// The scores of [`ROWS`] queries from `first` on, one of which sees some key, in the rows of the grid from `at` on: for each
+/// query the [`row`](Grid::row) of what it sees, with −∞ where it does not see a key.
 pub(super) fn scores(
     isa: Isa,
     operands: Operands<'_>,
@@ -73,32 +74,25 @@ pub(super) fn scores(
     at: usize,
 ) {
     let queries = first..(first + ROWS).min(band.queries);
-    let queries = clip(queries, band.seeing());
-    let seen = band.seen_by(queries.clone());
     let places = band.places(queries.clone());
     let left = |data| Left { data, row: 1, term: operands.query_stride };
-    // By place: query `first` has this place at this key, or before the first one; each next query one key on.
-    let start = at * grid.stride + MARGIN + places.start + first - band.place_of(0, 0);
-    let columns = places.len();
-    let out = Rows { data: &mut grid.data[start..], stride: grid.stride + 1, columns };
     let position = Right { data: &operands.position.data[MARGIN + places.start..], ..operands.position };
+    // A place is one key further on for each next query.
+    let start = grid.at(at, places.start + first) - band.place_of(0, 0);
+    let out = Rows { data: &mut grid.data[start..], stride: grid.stride + 1, columns: places.len() };
     product(isa, left(&operands.position_query[first..]), operands.features, position, out, false);
-    let keys = whole(&seen);
+
+    let keys = whole(&band.seen_by(queries.clone()));
+    let key = Right { data: &operands.key.data[keys.start..], ..operands.key };
     let start = grid.at(at, keys.start);
     let out = Rows { data: &mut grid.data[start..], stride: grid.stride, columns: keys.len() };
-    let key = Right { data: &operands.key.data[keys.start..], ..operands.key };
     product(isa, left(&operands.content_query[first..]), operands.features, key, out, true);
+
     for query in queries {
         let seen = band.seen(query);
         let row = grid.row(at + query - first, &seen);
-        let before = seen.start % 16;
-        let after = row.len() - (seen.len() + before);
+        let (before, end) = (seen.start % LINE, seen.start % LINE + seen.len());
         row[..before].fill(f32::NEG_INFINITY);
-        let end = row.len();
-        row[end - after..].fill(f32::NEG_INFINITY);
+        row[end..].fill(f32::NEG_INFINITY);
     }
-}
-
-fn clip(range: Range<usize>, bounds: Range<usize>) -> Range<usize> {
-    range.start.max(bounds.start)..range.end.min(bounds.end)
 }

@@ -188,3 +188,82 @@ fn threads_do_not_show() {
         });
     }
 }
+
+/// The last `queries` of the case's queries, with `memory` keys before them.
+fn last(case: &Case, queries: usize, memory: usize) -> Case {
+    let keys = memory + queries;
+    let end = |matrix: &Matrix, columns: usize| {
+        let from = matrix.positions() - columns;
+        let rows = (0..matrix.features()).flat_map(|f| &matrix.row(f)[from..]).copied();
+        Matrix::from_rows(matrix.features(), columns, &rows.collect::<Vec<_>>())
+    };
+    let [query, key, value, position] = &case.matrices;
+    let near = (0..position.features()).flat_map(|f| &position.row(f)[..keys]).copied();
+    Case {
+        shape: AttentionShape { queries, memory, ..case.shape },
+        matrices: [
+            end(query, queries),
+            end(key, keys),
+            end(value, keys),
+            Matrix::from_rows(position.features(), keys, &near.collect::<Vec<_>>()),
+        ],
+        biases: case.biases.clone(),
+        d_output: end(&case.d_output, queries),
+    }
+}
+
+#[test]
+fn segments_of_any_length_give_the_same_outputs() {
+    let whole = Case::new(shape(2, 1, 300, 0, 40), 20, 7);
+    for isa in Isa::available() {
+        let state = &mut AttentionState::default();
+        let (output, ..) = whole.run(isa, state);
+        for (queries, memory) in [(1, 39), (7, 60), (100, 39), (150, 150)] {
+            let (part, ..) = last(&whole, queries, memory).run(isa, state);
+            for feature in 0..part.features() {
+                for (a, b) in part.row(feature).iter().zip(&output.row(feature)[300 - queries..]) {
+                    assert!((a - b).abs() < 1e-5, "{isa:?}, {queries} after {memory}: {a} against {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_scores_give_finite_results() {
+    let mut case = Case::new(shape(2, 2, 40, 150, 170), 9, 8);
+    let query = &mut case.matrices[0];
+    (0..query.features()).for_each(|f| query.row_mut(f).iter_mut().for_each(|x| *x *= 3e4));
+    for isa in Isa::available() {
+        let (output, matrices, biases) = case.run(isa, &mut AttentionState::default());
+        let inside = |x: &f32| (-1.001..=1.001).contains(x);
+        assert!(output.padded().iter().all(inside), "{isa:?}: beyond the values");
+        let numbers = matrices.iter().flat_map(|matrix| matrix.padded()).chain(biases.iter().flatten());
+        assert!(numbers.into_iter().all(|x| x.is_finite()), "{isa:?}");
+    }
+}
+
+#[test]
+fn what_was_computed_before_does_not_show() {
+    for isa in Isa::available() {
+        let state = &mut AttentionState::default();
+        for (queries, memory, span) in [(33, 200, 50), (130, 7, usize::MAX), (9, 300, 290)] {
+            let case = Case::new(shape(2, 2, queries, memory, span), 19, 9);
+            let mut nan = Case::new(case.shape, 19, 9);
+            for matrix in &mut nan.matrices {
+                (0..matrix.features()).for_each(|f| matrix.row_mut(f).fill(f32::NAN));
+            }
+            let (output, ..) = nan.run(isa, state);
+            assert!(output.row(0).iter().all(|x| x.is_nan()));
+            assert!(case.run(isa, state) == case.run(isa, &mut AttentionState::default()), "{isa:?}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "key must be width × streams·(memory + queries)")]
+fn shapes_must_agree() {
+    let mut case = Case::new(shape(1, 1, 4, 2, 9), 3, 10);
+    case.matrices[1] = Matrix::zeros(3, 5);
+    case.run(Isa::portable(), &mut AttentionState::default());
+}
