@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
     let names = data::class_names(trained.config.data.kind);
     for path in &arguments.inputs {
-        for (label, pixels) in images(path, trained.state.input)? {
+        for (label, pixels) in images(path, trained.image_size())? {
             let probabilities = trained.probabilities(&pixels);
             let class = largest(&probabilities);
             let name = names.and_then(|names| names.get(class).copied());

@@ -113,16 +113,38 @@ macro_rules! for_each_panel {
     };
 }
 
-/// `N` vectors of a row.
+/// `N` vectors of a row. In loops, here as below: what is done in a closure that the library calls is not inlined, as the library
+/// has not the instruction set's features.
 #[inline(always)]
 fn vectors<S: Simd, const N: usize>(s: S, row: &[f32]) -> [S::Vector; N] {
-    std::array::from_fn(|i| read(s, &row[i * S::LANES..]))
+    let mut vectors = [s.splat(0.0); N];
+    for (vector, row) in vectors.iter_mut().zip(row.chunks_exact(S::LANES)) {
+        *vector = read(s, row);
+    }
+    vectors
+}
+
+/// The sums over `count` features as means.
+#[inline(always)]
+fn means<S: Simd, const N: usize>(s: S, mut sums: [S::Vector; N], count: usize) -> [S::Vector; N] {
+    for sum in &mut sums {
+        *sum = s.mul(*sum, s.splat(1.0 / count as f32));
+    }
+    sums
+}
+
+/// `width` positions of a feature from `first` on, padding included.
+#[inline(always)]
+fn part(matrix: &Matrix, feature: usize, first: usize, width: usize) -> &[f32] {
+    &matrix.padded()[feature * matrix.stride() + first..][..width]
 }
 
 /// Fetches a piece of a row ahead of its use.
 #[inline(always)]
 fn fetch<S: Simd>(s: S, row: &[f32]) {
-    row.chunks(LINE).for_each(|line| s.prefetch(line.as_ptr()));
+    for line in row.chunks(LINE) {
+        s.prefetch(line.as_ptr());
+    }
 }
 
 /// At most [`STRIP`] positions from `start` on, all features.
@@ -154,8 +176,7 @@ impl Kernel for Forward<'_> {
 #[inline(always)]
 fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
     let (width, features) = (N * S::LANES, strip.gain.len());
-    let per_feature = s.splat(1.0 / features as f32);
-    let mean = add_branch::<S, N>(s, strip, at).map(|sum| s.mul(sum, per_feature));
+    let mean = means(s, add_branch::<S, N>(s, strip, at), features);
 
     let (mut sums, mut squares) = ([s.splat(0.0); N], [s.splat(0.0); N]);
     for feature in 0..features {
@@ -166,13 +187,13 @@ fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
             squares[i] = s.mul_add(centred, centred, squares[i]);
         }
     }
-    let rest = sums.map(|sum| s.mul(sum, per_feature));
-    let scale: [S::Vector; N] = std::array::from_fn(|i| {
-        let variance = s.sub(s.mul(squares[i], per_feature), s.mul(rest[i], rest[i]));
+    let (rest, squares) = (means(s, sums, features), means(s, squares, features));
+    let mut scale = [s.splat(0.0); N];
+    for i in 0..N {
         // In this order, for `max` gives its second argument if one is NaN.
-        let variance = s.max(s.splat(0.0), variance);
-        s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(EPSILON))))
-    });
+        let variance = s.max(s.splat(0.0), s.sub(squares[i], s.mul(rest[i], rest[i])));
+        scale[i] = s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(EPSILON))));
+    }
 
     for feature in 0..features {
         let ahead = (feature + AHEAD).min(features - 1);
@@ -188,7 +209,9 @@ fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
         }
     }
     let mut scales = [0.0; STRIP];
-    (0..N).for_each(|i| write(s, &mut scales[i * S::LANES..], scale[i]));
+    for i in 0..N {
+        write(s, &mut scales[i * S::LANES..], scale[i]);
+    }
     let positions = strip.scale.len();
     let kept = &mut strip.scale[at.min(positions)..positions.min(at + width)];
     kept.copy_from_slice(&scales[..kept.len()]);
@@ -197,17 +220,17 @@ fn forward<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) {
 /// Puts `x + dropout(branch)` into `normalized`; returns the sums over the features.
 #[inline(always)]
 fn add_branch<S: Simd, const N: usize>(s: S, strip: &mut Forward<'_>, at: usize) -> [S::Vector; N] {
-    let (width, stride, first) = (N * S::LANES, strip.x.stride(), strip.start + at);
+    let (width, first) = (N * S::LANES, strip.start + at);
     let mut sums = [s.splat(0.0); N];
     let mut dropped = [0.0; STRIP];
     let features = strip.gain.len();
     for feature in 0..features {
         let ahead = (feature + AHEAD).min(features - 1);
-        fetch(s, &strip.x.padded()[ahead * stride + first..][..width]);
-        fetch(s, &strip.branch.padded()[ahead * stride + first..][..width]);
+        fetch(s, part(strip.x, ahead, first, width));
+        fetch(s, part(strip.branch, ahead, first, width));
         fetch(s, &strip.normalized.row(ahead)[at..][..width]);
-        let x = &strip.x.padded()[feature * stride + first..][..width];
-        let mut branch = &strip.branch.padded()[feature * stride + first..][..width];
+        let x = part(strip.x, feature, first, width);
+        let mut branch = part(strip.branch, feature, first, width);
         if let Some(mask) = strip.mask {
             dropped[..width].copy_from_slice(branch);
             mask.apply(feature, first, &mut dropped[..width]);
@@ -256,29 +279,28 @@ impl Kernel for Backward<'_> {
 /// `dx = scale·(g − mean(g) − normalized·mean(g·normalized))` with `g = gain·dy`.
 #[inline(always)]
 fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f32; STRIP], at: usize) {
-    let (width, stride, features) = (N * S::LANES, strip.dy.stride(), strip.gain.len());
-    let row = |matrix: &Matrix, feature: usize| {
-        vectors::<S, N>(s, &matrix.padded()[feature * stride + strip.start + at..][..width])
-    };
+    let (width, features) = (N * S::LANES, strip.gain.len());
+    let first = strip.start + at;
     let (mut sums, mut products) = ([s.splat(0.0); N], [s.splat(0.0); N]);
     for feature in 0..features {
-        let ahead = (feature + AHEAD).min(features - 1) * stride + strip.start + at;
-        fetch(s, &strip.dy.padded()[ahead..][..width]);
-        fetch(s, &strip.normalized.padded()[ahead..][..width]);
+        let ahead = (feature + AHEAD).min(features - 1);
+        fetch(s, part(strip.dy, ahead, first, width));
+        fetch(s, part(strip.normalized, ahead, first, width));
         let gain = s.splat(strip.gain[feature]);
-        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
+        let dy = vectors::<S, N>(s, part(strip.dy, feature, first, width));
+        let normalized = vectors::<S, N>(s, part(strip.normalized, feature, first, width));
         for i in 0..N {
             let g = s.mul(gain, dy[i]);
             sums[i] = s.add(sums[i], g);
             products[i] = s.mul_add(g, normalized[i], products[i]);
         }
     }
-    let per_feature = s.splat(1.0 / features as f32);
     let scale = vectors::<S, N>(s, &scale[at..]);
-    let (mean, along) = (sums.map(|v| s.mul(v, per_feature)), products.map(|v| s.mul(v, per_feature)));
+    let (mean, along) = (means(s, sums, features), means(s, products, features));
     for feature in 0..features {
         let gain = s.splat(strip.gain[feature]);
-        let (dy, normalized) = (row(strip.dy, feature), row(strip.normalized, feature));
+        let dy = vectors::<S, N>(s, part(strip.dy, feature, first, width));
+        let normalized = vectors::<S, N>(s, part(strip.normalized, feature, first, width));
         let ahead = (feature + AHEAD).min(features - 1);
         fetch(s, &strip.dx.row(ahead)[at..][..width]);
         fetch(s, &strip.d_branch.row(ahead)[at..][..width]);
@@ -291,7 +313,7 @@ fn backward<S: Simd, const N: usize>(s: S, strip: &mut Backward<'_>, scale: &[f3
             write(s, &mut d_branch[i * S::LANES..], v);
         }
         if let Some(mask) = strip.mask {
-            mask.apply(feature, strip.start + at, d_branch);
+            mask.apply(feature, first, d_branch);
         }
     }
 }

@@ -59,7 +59,7 @@ pub use embedding::{embed, embed_gradient};
 pub use epilogue::Epilogue;
 pub use isa::{Isa, IsaError, Kernel};
 pub use layer_norm::{layer_norm, layer_norm_gradient};
-pub use loss::{LossSums, softmax_cross_entropy};
+pub use loss::{LossSums, softmax_cross_entropy, softmax_cross_entropy_among};
 pub use matrix::{Matrix, RowsMut};
 pub use peak::fma_peak_gflops;
 pub use penalty::Penalty;

@@ -44,6 +44,22 @@ pub fn softmax_cross_entropy(
     label_smoothing: f32,
     gradient: Option<&mut Matrix>,
 ) -> LossSums {
+    softmax_cross_entropy_among(isa, logits.positions(), logits, labels, label_smoothing, gradient)
+}
+
+/// [`softmax_cross_entropy`] of some of a batch's `total` positions: `gradient` is that of the mean loss over all of them,
+/// `(softmax − target) / total`.
+///
+/// # Panics
+/// As that.
+pub fn softmax_cross_entropy_among(
+    isa: Isa,
+    total: usize,
+    logits: &Matrix,
+    labels: &[u32],
+    label_smoothing: f32,
+    gradient: Option<&mut Matrix>,
+) -> LossSums {
     let (classes, positions) = (logits.features(), logits.positions());
     assert_eq!(labels.len(), positions, "one label for each position");
     assert!(labels.iter().all(|&label| (label as usize) < classes), "labels must be below {classes}");
@@ -54,8 +70,9 @@ pub fn softmax_cross_entropy(
         assert_eq!(shape, (classes, positions), "the gradient must have the shape of the logits");
     }
     let add = |a: LossSums, b: LossSums| LossSums { loss: a.loss + b.loss, correct: a.correct + b.correct };
-    let strip =
-        |start, (labels, gradient)| isa.run(Strip { logits, labels, label_smoothing, gradient, start });
+    let strip = |start, (labels, gradient)| {
+        isa.run(Strip { logits, labels, label_smoothing, total, gradient, start })
+    };
     let data = (labels, gradient.map(ColumnsMut::of));
     combine_chunks(data, STRIP, CHUNK / classes.max(1), &strip, &add)
 }
@@ -65,6 +82,8 @@ struct Strip<'a> {
     logits: &'a Matrix,
     labels: &'a [u32],
     label_smoothing: f32,
+    /// Positions that the mean is over.
+    total: usize,
     gradient: Option<ColumnsMut<'a>>,
     start: usize,
 }
@@ -170,7 +189,7 @@ impl Strip<'_> {
     #[inline(always)]
     fn scale_gradient<S: Simd>(&mut self, s: S, width: usize, totals: &Totals) {
         let Some(gradient) = &mut self.gradient else { return };
-        let positions = self.logits.positions() as f64;
+        let positions = self.total as f64;
         let smoothing = f64::from(self.label_smoothing);
         // Zero beyond the last position: so the padding stays zero.
         let (mut scale, mut uniform) = ([0.0; STRIP], [0.0; STRIP]);
@@ -264,6 +283,19 @@ mod tests {
                 let got = f64::from(gradient.get(class, position));
                 assert!((got - want).abs() <= 1e-6 / positions as f64, "{class}, {position}: {got} {want}");
             }
+        }
+    }
+
+    #[test]
+    fn some_of_many_positions_have_their_share_of_the_gradient() {
+        let (logits, labels) = sample(17, 33, 2.0);
+        for isa in Isa::available() {
+            let [mut all, mut some] = [Matrix::zeros(17, 33), Matrix::zeros(17, 33)];
+            let sums = softmax_cross_entropy(isa, &logits, &labels, 0.1, Some(&mut all));
+            assert_eq!(sums, softmax_cross_entropy_among(isa, 66, &logits, &labels, 0.1, Some(&mut some)));
+            // Halves of floats are exact, but what is subtracted from them is rounded.
+            let close = |(all, some): (&f32, &f32)| (0.5 * all - some).abs() <= 1e-8;
+            assert!(all.padded().iter().zip(some.padded()).all(close));
         }
     }
 

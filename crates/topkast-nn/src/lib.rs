@@ -4,6 +4,7 @@
 //! largest batch. This crate knows nothing of files or the command line.
 
 mod activation;
+mod adaptive;
 mod dense_products;
 mod linear;
 mod mlp;
@@ -14,8 +15,9 @@ mod tiled_products;
 mod transformer_xl;
 
 pub use activation::{Activation, Applied};
+pub use adaptive::{AdaptiveError, AdaptiveShape, AdaptiveTable};
 pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely};
 pub use mlp::{Mlp, MlpShape};
-pub use network::{BackwardTimes, Gradients, LayerPlan, Mode, ParameterMut};
+pub use network::{BackwardTimes, Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
 pub use product_times::ProductTimes;
 pub use transformer_xl::{Memory, MemoryError, Tokens, TransformerXl, TransformerXlShape};

@@ -3,6 +3,39 @@
 use std::time::Duration;
 
 use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
+use topkast_kernels::{Isa, Matrix};
+
+use crate::{Linear, Mlp, MlpShape};
+
+/// The sizes of a network of any kind.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum NetworkShape {
+    Mlp(MlpShape),
+}
+
+impl NetworkShape {
+    /// `[outputs, inputs]` of each linear layer that may be sparse, with its name, in the order in which [`Network::linears`] has them.
+    pub fn layers(&self) -> Vec<(String, [usize; 2])> {
+        match self {
+            Self::Mlp(shape) => shape.layers(),
+        }
+    }
+}
+
+/// What a network is given to compute with.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Features by positions.
+    Features(&'a Matrix),
+}
+
+/// A network of any kind, for who trains, stores or inspects it.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Network {
+    Mlp(Mlp),
+}
 
 /// How a forward pass is run.
 #[derive(Clone, Copy, Debug)]
@@ -67,4 +100,88 @@ pub enum ParameterMut<'a> {
     },
     /// A bias: always dense, never penalised (our choice: the paper leaves it open).
     Bias(&'a mut Parameter),
+}
+
+impl Network {
+    /// A network of linear layers that are made already, one for each of [`NetworkShape::layers`].
+    ///
+    /// # Panics
+    /// If the layers are not as many or not of those sizes.
+    pub fn from_layers(shape: &NetworkShape, linears: Vec<Linear>) -> Self {
+        match shape {
+            NetworkShape::Mlp(shape) => Self::Mlp(Mlp::from_layers(shape, linears)),
+        }
+    }
+
+    /// The logits `[outputs × positions]`.
+    ///
+    /// # Panics
+    /// If the input is not of the network's kind or size.
+    pub fn forward(&mut self, isa: Isa, input: Input<'_>, mode: Mode) -> &Matrix {
+        match (self, input) {
+            (Self::Mlp(network), Input::Features(x)) => network.forward(isa, x, mode),
+        }
+    }
+
+    /// The logits, and where to write the loss's gradient with respect to them before [`backward`](Self::backward).
+    pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
+        match self {
+            Self::Mlp(network) => network.logits_and_gradient(),
+        }
+    }
+
+    /// The gradients that are `wanted`, for the input of the last forward pass, as [`Mlp::backward`] has them.
+    ///
+    /// # Panics
+    /// If `input` is not that of the last forward pass.
+    pub fn backward(&mut self, isa: Isa, input: Input<'_>, wanted: Gradients) -> BackwardTimes {
+        match (self, input) {
+            (Self::Mlp(network), Input::Features(x)) => network.backward(isa, x, wanted),
+        }
+    }
+
+    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last backward pass. Their
+    /// product is the dense gradient of the weight.
+    pub fn for_each_gradient(
+        &mut self,
+        input: Input<'_>,
+        visit: impl FnMut(&mut SparseWeight, &Matrix, &Matrix),
+    ) {
+        match (self, input) {
+            (Self::Mlp(network), Input::Features(x)) => network.for_each_gradient(x, visit),
+        }
+    }
+
+    /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
+    pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
+        match self {
+            Self::Mlp(network) => network.visit(visit),
+        }
+    }
+
+    /// The linear layers that may be sparse, with their names, as [`NetworkShape::layers`] has them.
+    pub fn linears(&mut self) -> impl Iterator<Item = (&str, &mut Linear)> {
+        match self {
+            Self::Mlp(network) => network.linears(),
+        }
+    }
+
+    /// The sparse weights, in the order of [`linears`](Self::linears).
+    pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
+        self.linears().filter_map(|(_, linear)| linear.sparse_weight()).collect()
+    }
+
+    /// Number of input features of a position; 1 where it is given tokens.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Mlp(network) => network.inputs(),
+        }
+    }
+
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Mlp(network) => network.outputs(),
+        }
+    }
 }

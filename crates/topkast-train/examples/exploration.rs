@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use topkast_nn::Mlp;
+use topkast_nn::Network;
 use topkast_train::{Config, TrainError, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -171,14 +171,14 @@ impl Layer {
     }
 }
 
-fn advance(layers: &mut [Layer], network: &mut Mlp, third: usize) {
+fn advance(layers: &mut [Layer], network: &mut Network, third: usize) {
     for (layer, now) in layers.iter_mut().zip(snapshots(network)) {
         layer.advance(now, third);
     }
 }
 
 /// B of every sparse layer.
-fn snapshots(network: &mut Mlp) -> Vec<Snapshot> {
+fn snapshots(network: &mut Network) -> Vec<Snapshot> {
     let of_weight = |weight: &mut topkast::SparseWeight| {
         let active = weight.pattern().active().entries();
         let values = &weight.parameter().values;

@@ -17,13 +17,13 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use topkast::{Counts, Topology};
 use topkast_kernels::Csr;
-use topkast_nn::{LayerPlan, Linear, Mlp};
+use topkast_nn::{LayerPlan, Linear, Network};
 
 use crate::TrainError;
 use crate::config::{Config, ReservoirKind};
-use crate::data::Normalizer;
 use crate::files;
 use crate::products::{self, LayerProducts};
+use crate::task::DataState;
 use crate::weights::Fingerprint;
 
 /// The version of the layout; another one is refused.
@@ -41,12 +41,8 @@ pub struct State {
     pub step: u64,
     /// Seconds spent training so far.
     pub seconds: f64,
-    /// How inputs are normalised.
-    pub normalizer: Normalizer,
-    /// Height and width of the inputs.
-    pub input: (usize, usize),
-    /// Number of classes.
-    pub classes: usize,
+    /// What the network was trained on.
+    pub data: DataState,
     /// What the layers compute with, where that has been decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<LayerProducts>,
@@ -61,9 +57,7 @@ impl State {
         config: &Config,
         step: u64,
         seconds: f64,
-        normalizer: &Normalizer,
-        input: (usize, usize),
-        classes: usize,
+        data: DataState,
         products: &[LayerProducts],
     ) -> Self {
         Self {
@@ -71,9 +65,7 @@ impl State {
             config: config.to_text(),
             step,
             seconds,
-            normalizer: normalizer.clone(),
-            input,
-            classes,
+            data,
             products: products.to_vec(),
             weights: None,
         }
@@ -94,7 +86,7 @@ pub struct Checkpoint {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn save(path: &Path, network: &mut Mlp, masks: &[Csr], state: &State) -> Result<(), TrainError> {
+pub fn save(path: &Path, network: &mut Network, masks: &[Csr], state: &State) -> Result<(), TrainError> {
     let json = serde_json::to_string(state).expect("a state is plain data");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     let tensors = tensors::of(network, masks);
@@ -103,7 +95,7 @@ pub fn save(path: &Path, network: &mut Mlp, masks: &[Csr], state: &State) -> Res
 }
 
 /// Layers chosen for together have |A| and |B| from the file, but not in total.
-fn check_total(network: &mut Mlp, all: Counts) -> Result<(), String> {
+fn check_total(network: &mut Network, all: Counts) -> Result<(), String> {
     let weights = network.sparse_weights();
     let sum = |of: fn(Counts) -> usize| weights.iter().map(|weight| of(weight.counts())).sum::<usize>();
     for (what, got, want) in [
@@ -119,7 +111,7 @@ fn check_total(network: &mut Mlp, all: Counts) -> Result<(), String> {
 
 /// Layers that snip or pruning decide have any |A| from the file, but the first can be of one size only, and the others have no
 /// fewer than at the end.
-fn check_sizes(network: &mut Mlp, plans: &[LayerPlan]) -> Result<(), String> {
+fn check_sizes(network: &mut Network, plans: &[LayerPlan]) -> Result<(), String> {
     for ((name, linear), plan) in network.linears().zip(plans) {
         let (Linear::Sparse(layer), LayerPlan::Sparse { counts, topology, .. }) = (linear, plan) else {
             continue;
@@ -202,7 +194,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
-    pub fn restore(&self, network: &mut Mlp) -> Result<Vec<Csr>, TrainError> {
+    pub fn restore(&self, network: &mut Network) -> Result<Vec<Csr>, TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
         let shape = self.config.shape(network.inputs(), network.outputs());
         let (all, plans) = (self.config.global_counts(&shape)?, self.config.plans(&shape)?);

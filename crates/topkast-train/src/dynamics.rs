@@ -2,7 +2,7 @@
 
 use topkast::{Reservoir, SparseWeight};
 use topkast_kernels::Csr;
-use topkast_nn::Mlp;
+use topkast_nn::Network;
 
 /// What has become of A and C by the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub(crate) struct Masks(Vec<Csr>);
 
 impl Masks {
     /// Those of now.
-    pub(crate) fn of(network: &mut Mlp) -> Self {
+    pub(crate) fn of(network: &mut Network) -> Self {
         Self(network.sparse_weights().into_iter().map(|weight| weight.pattern().active().clone()).collect())
     }
 
@@ -37,7 +37,7 @@ impl Masks {
     }
 
     /// What has changed since; from here on it is what changes after now. None without sparse layers.
-    pub(crate) fn advance(&mut self, network: &mut Mlp) -> Option<MaskDynamics> {
+    pub(crate) fn advance(&mut self, network: &mut Network) -> Option<MaskDynamics> {
         let weights = network.sparse_weights();
         let changes: Vec<f64> = self
             .0

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use topkast::Topology;
 use topkast_kernels::Isa;
-use topkast_nn::{Linear, Mlp};
+use topkast_nn::{Linear, Network};
 
 use crate::config::{ProductsKind, SparsityConfig};
 
@@ -43,7 +43,7 @@ impl LayerProducts {
 /// Times every sparse layer of `network` at `positions` positions, and decides as `config` says. Takes some hundredths of a
 /// second a layer, more only where a step takes long; touches nothing that is trained.
 pub(crate) fn measure(
-    network: &mut Mlp,
+    network: &mut Network,
     isa: Isa,
     positions: usize,
     config: &SparsityConfig,
@@ -74,7 +74,7 @@ fn to_tenths_of_microseconds(ms: f64) -> f64 {
 }
 
 /// Lets the layers of `network` compute as decided.
-pub(crate) fn apply(network: &mut Mlp, products: &[LayerProducts]) -> Result<(), String> {
+pub(crate) fn apply(network: &mut Network, products: &[LayerProducts]) -> Result<(), String> {
     for LayerProducts { name, .. } in products.iter().filter(|layer| layer.products == Products::Dense) {
         let found = network.linears().any(|(other, linear)| match linear {
             Linear::Sparse(layer) if other == name => layer.use_dense_products(),

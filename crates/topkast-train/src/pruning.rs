@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use topkast::PruneSchedule;
-use topkast_nn::{LayerPlan, Linear, Mlp, SparseLinear, prunes_densely};
+use topkast_nn::{LayerPlan, Linear, Network, SparseLinear, prunes_densely};
 
 use crate::config::{Config, ConfigError, Method};
 use crate::report::RefreshReport;
@@ -19,7 +19,11 @@ impl Pruning {
     ///
     /// # Errors
     /// If there is no step for an update until then.
-    pub(crate) fn new(config: &Config, network: &Mlp, total_steps: u64) -> Result<Option<Self>, ConfigError> {
+    pub(crate) fn new(
+        config: &Config,
+        network: &Network,
+        total_steps: u64,
+    ) -> Result<Option<Self>, ConfigError> {
         let sparsity = &config.sparsity;
         if sparsity.method != Method::Pruning {
             return Ok(None);
@@ -57,7 +61,7 @@ impl Pruning {
     }
 
     /// Starts every sparse layer with all its weights.
-    pub(crate) fn start(network: &mut Mlp) {
+    pub(crate) fn start(network: &mut Network) {
         for layer in layers(network) {
             layer.weight.start_full();
             layer.settle_products();
@@ -65,7 +69,7 @@ impl Pruning {
     }
 
     /// Drops before `step` what is due.
-    pub(crate) fn before_step(&self, network: &mut Mlp, step: u64) -> Option<RefreshReport> {
+    pub(crate) fn before_step(&self, network: &mut Network, step: u64) -> Option<RefreshReport> {
         if !self.schedule.is_due(step) {
             return None;
         }
@@ -82,7 +86,7 @@ impl Pruning {
     ///
     /// # Errors
     /// Which has not.
-    pub(crate) fn check(&self, network: &mut Mlp, done: u64) -> Result<(), String> {
+    pub(crate) fn check(&self, network: &mut Network, done: u64) -> Result<(), String> {
         for ((name, layer), &last) in named_layers(network).zip(&self.last) {
             let (got, total) = (layer.weight.counts().active, layer.weight.pattern().total());
             // The last of these steps was the one before.
@@ -103,11 +107,11 @@ impl Pruning {
     }
 }
 
-fn layers(network: &mut Mlp) -> impl Iterator<Item = &mut SparseLinear> {
+fn layers(network: &mut Network) -> impl Iterator<Item = &mut SparseLinear> {
     named_layers(network).map(|(_, layer)| layer)
 }
 
-fn named_layers(network: &mut Mlp) -> impl Iterator<Item = (&str, &mut SparseLinear)> {
+fn named_layers(network: &mut Network) -> impl Iterator<Item = (&str, &mut SparseLinear)> {
     network.linears().filter_map(|(name, linear)| match linear {
         Linear::Sparse(layer) => Some((name, layer)),
         Linear::Dense(_) => None,

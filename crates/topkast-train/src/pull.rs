@@ -1,6 +1,6 @@
 //! How strongly the exploration penalty pulls: λ/D on B∖A grows without bound as layers get sparser.
 
-use topkast_nn::{Mlp, ParameterMut};
+use topkast_nn::{Network, ParameterMut};
 
 use crate::config::{Config, OptimizerKind, PenaltyName};
 
@@ -19,7 +19,7 @@ pub struct Pull {
 
 /// Layers in which the penalty alone takes more than e⁻¹ leaves of B∖A before it is chosen again: what is explored is then
 /// replaced each time, whatever its gradient. Of L1 penalties, and of Adam, which scales them, nothing is told.
-pub(crate) fn too_strong(network: &mut Mlp, config: &Config) -> Vec<Pull> {
+pub(crate) fn too_strong(network: &mut Network, config: &Config) -> Vec<Pull> {
     let optimizer = &config.optimizer;
     let each_step = match (optimizer.kind, optimizer.penalty_kind) {
         (OptimizerKind::Sgd, PenaltyName::L2) => optimizer.lr / (1.0 - optimizer.momentum),

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use topkast::{Changed, DropSchedule, Global, Remap, SparseWeight};
-use topkast_kernels::{Isa, Matrix};
-use topkast_nn::Mlp;
+use topkast_kernels::Isa;
+use topkast_nn::{Input, Network};
 
 use crate::config::{Config, ConfigError, Method};
 use crate::pruning::Pruning;
@@ -26,7 +26,7 @@ pub(crate) struct Refresh {
 
 impl Refresh {
     /// As `config` says, for a run of `total_steps` steps.
-    pub(crate) fn new(config: &Config, network: &Mlp, total_steps: u64) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: &Config, network: &Network, total_steps: u64) -> Result<Self, ConfigError> {
         let global = config.global(&config.shape(network.inputs(), network.outputs()))?;
         let every = config.sparsity.refresh_every;
         let drops = DropSchedule {
@@ -49,7 +49,7 @@ impl Refresh {
     }
 
     /// Before `step`: top-kast every N steps (paper §2.1; the first choice is the initialisation's), set, and pruning.
-    pub(crate) fn before_step(&mut self, network: &mut Mlp, step: u64) -> Option<RefreshReport> {
+    pub(crate) fn before_step(&mut self, network: &mut Network, step: u64) -> Option<RefreshReport> {
         let start = Instant::now();
         let report = match self.method {
             Method::TopKast if step > 0 && step.is_multiple_of(self.every) => {
@@ -74,20 +74,20 @@ impl Refresh {
         self.method == Method::Rigl && self.drops.fraction(step).is_some()
     }
 
-    /// After the backward pass of `step` for the inputs `x`: rigl, which takes the place of that step's update of the weights (Evci
+    /// After the backward pass of `step` for this input: rigl, which takes the place of that step's update of the weights (Evci
     /// et al. 2020, algorithm 1).
     pub(crate) fn in_place_of_update(
         &self,
-        network: &mut Mlp,
+        network: &mut Network,
         isa: Isa,
-        x: &Matrix,
+        input: Input<'_>,
         step: u64,
     ) -> Option<RefreshReport> {
         let fraction = self.drops.fraction(step).filter(|_| self.method == Method::Rigl)?;
         let start = Instant::now();
         let mut report = RefreshReport::default();
         // One after the other, as each is cut up for all threads.
-        network.for_each_gradient(x, |weight, dy, x| {
+        network.for_each_gradient(input, |weight, dy, x| {
             let of_one = changed(weight, |weight| weight.rigl(fraction, isa, dy, x));
             report = of_one.map_or(report, |of_one| report.and(of_one));
         });

@@ -1,7 +1,7 @@
 //! How well a network does.
 
 use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
-use topkast_nn::{Mlp, Mode};
+use topkast_nn::{Input, Mode, Network};
 
 use crate::data::{Dataset, Normalizer, Order, fill_batch};
 
@@ -18,7 +18,7 @@ pub struct Score {
 
 /// Scores `network`, with A only and without dropout, on all of `dataset`; `x` and `labels` are room for a batch.
 pub(crate) fn evaluate(
-    network: &mut Mlp,
+    network: &mut Network,
     isa: Isa,
     dataset: &Dataset,
     normalizer: &Normalizer,
@@ -30,7 +30,7 @@ pub(crate) fn evaluate(
     let (mut loss, mut correct) = (0.0, 0);
     for number in 0..order.batches(batch) {
         fill_batch(dataset, normalizer, order.batch(number, batch), x, labels);
-        let logits = network.forward(isa, x, Mode::Evaluate);
+        let logits = network.forward(isa, Input::Features(x), Mode::Evaluate);
         let sums = softmax_cross_entropy(isa, logits, labels, 0.0, None);
         loss += sums.loss;
         correct += sums.correct;

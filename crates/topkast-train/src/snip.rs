@@ -4,8 +4,8 @@
 //! Dropout is off, as the paper knows none: a dropped unit would take the saliency of all its weights with it.
 
 use topkast::{Largest, Scale};
-use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
-use topkast_nn::{Gradients, LayerPlan, Mlp, Mode};
+use topkast_kernels::{Isa, softmax_cross_entropy};
+use topkast_nn::{Gradients, Input, LayerPlan, Mode, Network};
 
 use crate::TrainError;
 use crate::config::Config;
@@ -17,13 +17,13 @@ use crate::config::Config;
 /// # Errors
 /// If the config does not fit the network.
 pub(crate) fn start(
-    network: &mut Mlp,
+    network: &mut Network,
     config: &Config,
     isa: Isa,
-    x: &Matrix,
+    input: Input<'_>,
     labels: &[u32],
 ) -> Result<f64, TrainError> {
-    network.forward(isa, x, Mode::Evaluate);
+    network.forward(isa, input, Mode::Evaluate);
     let (logits, gradient) = network.logits_and_gradient();
     let sums =
         softmax_cross_entropy(isa, logits, labels, config.train.label_smoothing as f32, Some(gradient));
@@ -31,7 +31,7 @@ pub(crate) fn start(
     if !loss.is_finite() {
         return Ok(loss);
     }
-    network.backward(isa, x, Gradients::Activations);
+    network.backward(isa, input, Gradients::Activations);
     let shape = config.shape(network.inputs(), network.outputs());
     let sparse = config.plans(&shape)?.into_iter().filter_map(|plan| match plan {
         LayerPlan::Sparse { counts, init, .. } => Some((counts.active, init)),
@@ -39,8 +39,8 @@ pub(crate) fn start(
     });
     let (wanted, inits): (Vec<usize>, Vec<_>) = sparse.unzip();
     let indices = match config.global_counts(&shape)? {
-        Some(all) => together(network, isa, x, all.active),
-        None => each(network, isa, x, &wanted),
+        Some(all) => together(network, isa, input, all.active),
+        None => each(network, isa, input, &wanted),
     };
     for ((weight, indices), init) in network.sparse_weights().into_iter().zip(indices).zip(inits) {
         let [rows, width] = [weight.pattern().rows(), weight.pattern().width()];
@@ -52,9 +52,9 @@ pub(crate) fn start(
 }
 
 /// As many of each layer as are `wanted` there.
-fn each(network: &mut Mlp, isa: Isa, x: &Matrix, wanted: &[usize]) -> Vec<Vec<u64>> {
+fn each(network: &mut Network, isa: Isa, input: Input<'_>, wanted: &[usize]) -> Vec<Vec<u64>> {
     let mut indices = Vec::with_capacity(wanted.len());
-    network.for_each_gradient(x, |weight, dy, x| {
+    network.for_each_gradient(input, |weight, dy, x| {
         let mut largest = Largest::new(wanted[indices.len()]);
         weight.offer_saliencies(isa, dy, x, 0, &mut largest);
         indices.push(largest.into_indices());
@@ -63,9 +63,9 @@ fn each(network: &mut Mlp, isa: Isa, x: &Matrix, wanted: &[usize]) -> Vec<Vec<u6
 }
 
 /// The `wanted` of all layers together; every entry has a number, layer after layer, as in a global selection by magnitude.
-fn together(network: &mut Mlp, isa: Isa, x: &Matrix, wanted: usize) -> Vec<Vec<u64>> {
+fn together(network: &mut Network, isa: Isa, input: Input<'_>, wanted: usize) -> Vec<Vec<u64>> {
     let (mut largest, mut starts) = (Largest::new(wanted), vec![0]);
-    network.for_each_gradient(x, |weight, dy, x| {
+    network.for_each_gradient(input, |weight, dy, x| {
         let start = starts[starts.len() - 1];
         weight.offer_saliencies(isa, dy, x, start, &mut largest);
         starts.push(start + weight.pattern().total());

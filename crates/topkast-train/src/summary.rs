@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use topkast::{Reservoir, Topology};
-use topkast_nn::{Linear, Mlp, ParameterMut};
+use topkast_nn::{Linear, Network, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
 use crate::flops::Flops;
@@ -104,7 +104,11 @@ pub struct LayerSummary {
 }
 
 /// What each linear layer of `network` holds, and what was measured of it.
-pub fn layer_summaries(network: &mut Mlp, config: &Config, products: &[LayerProducts]) -> Vec<LayerSummary> {
+pub fn layer_summaries(
+    network: &mut Network,
+    config: &Config,
+    products: &[LayerProducts],
+) -> Vec<LayerSummary> {
     let mut layers: Vec<LayerSummary> = Vec::new();
     let dense_entry = 4 * (2 + moments(config));
     network.visit(&mut |name, parameter| match parameter {

@@ -5,21 +5,21 @@ mod start;
 use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
-use topkast_kernels::{Isa, Matrix, softmax_cross_entropy, sum_of_squares};
-use topkast_nn::{Gradients, Linear, Mlp, Mode, ParameterMut};
+use topkast_kernels::{Isa, softmax_cross_entropy, sum_of_squares};
+use topkast_nn::{Gradients, Linear, Mode, Network, ParameterMut};
 
 use crate::TrainError;
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::{Config, Method};
-use crate::data::{Dataset, Normalizer, Order, Split, fill_batch};
 use crate::dynamics::{MaskDynamics, Masks};
 use crate::flops::{Flops, Shares};
 use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};
-use crate::score::{Score, evaluate};
+use crate::score::Score;
 use crate::summary::LayerSummary;
+use crate::task::Task;
 use crate::weights::{self, Fingerprint};
 
 /// A network in training, with its data. All randomness follows from the seed and the step, so the state between two
@@ -28,50 +28,29 @@ pub struct Trainer {
     config: Config,
     isa: Isa,
     seed: Seed,
-    network: Mlp,
+    network: Network,
     /// At the end of the last epoch.
     masks: Masks,
     refresh: Refresh,
     optimizer: Optimizer,
     schedule: Schedule,
-    data: TrainingData,
-    order: Order,
-    /// The epoch that `order` is of.
-    shuffled: Option<u64>,
+    task: Task,
     step: u64,
     explore_steps: u64,
-    x: Matrix,
-    labels: Vec<u32>,
     products: Vec<LayerProducts>,
     /// Which file of weights the network began with, if any.
     weights: Option<Fingerprint>,
 }
 
-struct TrainingData {
-    train: Dataset,
-    held_out: Option<Dataset>,
-    test: Dataset,
-    normalizer: Normalizer,
-}
-
 impl Trainer {
     /// A trainer whose layers may have no entries yet.
-    fn before_start(config: Config, split: Split) -> Result<Self, TrainError> {
-        let (train, held_out) = match config.data.validation {
-            0.0 => (split.train, None),
-            fraction => {
-                let count = (split.train.len() as f64 * fraction).round() as usize;
-                let (train, held_out) = split.train.hold_out(count)?;
-                (train, Some(held_out))
-            }
-        };
-        let normalizer = Normalizer::fit(&train);
-        let (network, weights) = weights::begin(&config, train.features(), train.classes())?;
-        let data = TrainingData { train, held_out, test: split.test, normalizer };
-        Ok(Self { weights, ..Self::with_parts(config, network, data)? })
+    fn before_start(config: Config, task: Task) -> Result<Self, TrainError> {
+        let (inputs, classes) = task.sizes();
+        let (network, weights) = weights::begin(&config, inputs, classes)?;
+        Ok(Self { weights, ..Self::with_parts(config, network, task)? })
     }
 
-    fn with_parts(config: Config, mut network: Mlp, data: TrainingData) -> Result<Self, TrainError> {
+    fn with_parts(config: Config, mut network: Network, task: Task) -> Result<Self, TrainError> {
         let isa = Isa::current()?;
         if let Some(bf16) = config.train.bf16(isa)? {
             for (_, linear) in network.linears() {
@@ -81,10 +60,8 @@ impl Trainer {
             }
         }
         let optimizer = prepare(&config, &mut network);
-        let order = Order::in_sequence(data.train.len());
-        let batches = order.batches(config.train.batch) as u64;
         let total_steps = match config.train.steps {
-            0 => batches.saturating_mul(config.train.epochs),
+            0 => task.batches().saturating_mul(config.train.epochs),
             steps => steps,
         };
         Ok(Self {
@@ -96,12 +73,8 @@ impl Trainer {
             masks: Masks::of(&mut network),
             network,
             optimizer,
-            data,
-            order,
-            shuffled: None,
+            task,
             step: 0,
-            x: Matrix::default(),
-            labels: Vec::new(),
             products: Vec::new(),
             weights: None,
             config,
@@ -116,10 +89,7 @@ impl Trainer {
         if let Some(difference) = checkpoint.config.difference(&self.config) {
             return Err(TrainError::checkpoint(path, format!("from another config: {difference}")));
         }
-        let shape = (checkpoint.state.input, checkpoint.state.classes);
-        if shape != (self.data.train.shape(), self.data.train.classes())
-            || checkpoint.state.normalizer != self.data.normalizer
-        {
+        if checkpoint.state.data != self.task.state() {
             return Err(TrainError::checkpoint(path, "made from other data than data.path now holds"));
         }
         let (theirs, ours) = (checkpoint.state.weights.as_ref(), self.weights.as_ref());
@@ -143,7 +113,7 @@ impl Trainer {
     /// but a trainer restored from a checkpoint goes on as that run began.
     pub fn measure_products(&mut self) {
         if self.products.is_empty() {
-            let positions = self.config.train.batch.min(self.data.train.len());
+            let positions = self.task.positions();
             let measured = products::measure(&mut self.network, self.isa, positions, &self.config.sparsity);
             self.use_products(measured);
         }
@@ -184,16 +154,7 @@ impl Trainer {
         if let Some(name) = broken {
             return Err(self.diverged(name));
         }
-        let train = &self.data.train;
-        let mut state = State::new(
-            &self.config,
-            self.step,
-            seconds,
-            &self.data.normalizer,
-            train.shape(),
-            train.classes(),
-            &self.products,
-        );
+        let mut state = State::new(&self.config, self.step, seconds, self.task.state(), &self.products);
         state.weights.clone_from(&self.weights);
         checkpoint::save(path, &mut self.network, self.masks.layers(), &state)
     }
@@ -204,19 +165,19 @@ impl Trainer {
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
-        self.load_batch();
+        self.task.load(self.step);
         phases.load = clock.lap();
         let refresh = self.refresh.before_step(&mut self.network, self.step);
         phases.refresh = clock.lap();
         let explore = self.step < self.explore_steps;
         let mode = Mode::Train(self.seed.named("dropout").numbered(self.step));
-        self.network.forward(self.isa, &self.x, mode);
+        self.network.forward(self.isa, self.task.input(), mode);
         phases.forward = clock.lap();
         let (logits, gradient) = self.network.logits_and_gradient();
         let smoothing = self.config.train.label_smoothing as f32;
-        let sums = softmax_cross_entropy(self.isa, logits, &self.labels, smoothing, Some(gradient));
+        let sums = softmax_cross_entropy(self.isa, logits, self.task.labels(), smoothing, Some(gradient));
         phases.loss = clock.lap();
-        let samples = self.labels.len();
+        let samples = self.task.labels().len();
         let loss = sums.loss / samples as f64;
         if !loss.is_finite() {
             return Err(self.diverged("the loss".to_owned()));
@@ -226,11 +187,12 @@ impl Trainer {
             true => Gradients::All,
             false => Gradients::Active,
         };
-        let backward = self.network.backward(self.isa, &self.x, wanted);
+        let backward = self.network.backward(self.isa, self.task.input(), wanted);
         (phases.input_gradient, phases.weight_gradient) = (backward.input_gradient, backward.weight_gradient);
         clock.lap();
         let lr = self.schedule.rate(self.step);
-        let instead = self.refresh.in_place_of_update(&mut self.network, self.isa, &self.x, self.step);
+        let instead =
+            self.refresh.in_place_of_update(&mut self.network, self.isa, self.task.input(), self.step);
         phases.refresh += clock.lap();
         if instead.is_none() {
             self.update(lr as f32, explore);
@@ -240,17 +202,6 @@ impl Trainer {
         let accuracy = sums.correct as f64 / samples as f64;
         let refresh = refresh.or(instead);
         Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
-    }
-
-    fn load_batch(&mut self) {
-        let batches = self.batches_per_epoch();
-        let epoch = self.step / batches;
-        if self.shuffled != Some(epoch) {
-            self.order.shuffle(self.config.seed, epoch);
-            self.shuffled = Some(epoch);
-        }
-        let samples = self.order.batch((self.step % batches) as usize, self.config.train.batch);
-        fill_batch(&self.data.train, &self.data.normalizer, samples, &mut self.x, &mut self.labels);
     }
 
     fn update(&mut self, lr: f32, explore: bool) {
@@ -284,15 +235,12 @@ impl Trainer {
 
     /// Scores the network, with A only, on the held-out part of the training data, if any.
     pub fn validate(&mut self) -> Option<Score> {
-        let Self { network, isa, x, labels, data, config, .. } = self;
-        let held_out = data.held_out.as_ref()?;
-        Some(evaluate(network, *isa, held_out, &data.normalizer, config.train.batch, x, labels))
+        self.task.validate(&mut self.network, self.isa)
     }
 
     /// Scores the network, with A only, on the test data.
     pub fn test(&mut self) -> Score {
-        let Self { network, isa, x, labels, data, config, .. } = self;
-        evaluate(network, *isa, &data.test, &data.normalizer, config.train.batch, x, labels)
+        self.task.test(&mut self.network, self.isa)
     }
 
     fn diverged(&self, what: String) -> TrainError {
@@ -347,17 +295,17 @@ impl Trainer {
 
     /// Steps in an epoch.
     pub fn batches_per_epoch(&self) -> u64 {
-        self.order.batches(self.config.train.batch) as u64
+        self.task.batches()
     }
 
     /// The network.
-    pub fn network(&mut self) -> &mut Mlp {
+    pub fn network(&mut self) -> &mut Network {
         &mut self.network
     }
 }
 
 /// The optimizer of `config`, with room for its state in `network`.
-pub(crate) fn prepare(config: &Config, network: &mut Mlp) -> Optimizer {
+pub(crate) fn prepare(config: &Config, network: &mut Network) -> Optimizer {
     let optimizer = Optimizer::new(
         config.optimizer.hyper(),
         config.optimizer.penalty_kind(),

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use thiserror::Error;
-use topkast_nn::{Mlp, MlpShape};
+use topkast_nn::{Network, NetworkShape};
 
 pub use fingerprint::Fingerprint;
 use layer::GivenLayer;
@@ -100,7 +100,7 @@ impl WeightsFile {
     /// # Errors
     /// If a weight is missing, a tensor belongs to no layer, is not F32 or not of its layer's shape, or holds a value that is not
     /// finite.
-    fn layers(&self, shape: &MlpShape) -> Result<Vec<GivenLayer>, WeightsError> {
+    fn layers(&self, shape: &NetworkShape) -> Result<Vec<GivenLayer>, WeightsError> {
         let sizes = shape.layers();
         let mut known = 0;
         let mut layers = Vec::with_capacity(sizes.len());
@@ -181,7 +181,7 @@ pub(crate) fn begin(
     config: &Config,
     inputs: usize,
     classes: usize,
-) -> Result<(Mlp, Option<Fingerprint>), TrainError> {
+) -> Result<(Network, Option<Fingerprint>), TrainError> {
     if config.model.weights.is_empty() {
         return Ok((config.network(inputs, classes)?, None));
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{Workplace, advance, finish, restored};
 use topkast_kernels::Buffer;
-use topkast_nn::{Linear, Mlp, ParameterMut};
+use topkast_nn::{Linear, Network, ParameterMut};
 use topkast_train::checkpoint::Checkpoint;
 use topkast_train::{Config, Event, Outcome, RunDir, Trainer, data, layer_summaries, run};
 
@@ -20,7 +20,7 @@ struct Dense {
 }
 
 /// Before any A is chosen: θ⁰ of all layers, biases being zero.
-fn dense_layers(network: &mut Mlp) -> Vec<Dense> {
+fn dense_layers(network: &mut Network) -> Vec<Dense> {
     let mut layers = Vec::new();
     network.visit(&mut |_, parameter| match parameter {
         ParameterMut::Sparse(weight) => {

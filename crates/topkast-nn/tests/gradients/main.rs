@@ -1,6 +1,7 @@
 //! Forward and backward passes against f64: the forward written naively, the gradients by central differences of it,
 //! on every instruction set.
 
+mod adaptive;
 mod layers;
 mod networks;
 mod numbers;

@@ -15,7 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use topkast::reservoir::{ReservoirState, SavedReservoir};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
 use topkast_kernels::{Buffer, Columns, Csr};
-use topkast_nn::{Mlp, ParameterMut};
+use topkast_nn::{Network, ParameterMut};
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and read without conversion");
@@ -51,7 +51,7 @@ impl Element for u64 {
 pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
 
 /// Every tensor of a checkpoint of `network`, whose sparse layers' A was `masks` at the end of the last epoch.
-pub(super) fn of<'a>(network: &'a mut Mlp, masks: &'a [Csr]) -> Named<'a> {
+pub(super) fn of<'a>(network: &'a mut Network, masks: &'a [Csr]) -> Named<'a> {
     let (mut out, mut masks) = (Vec::new(), masks.iter());
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => {
@@ -182,7 +182,7 @@ struct Source<'a> {
 /// layer at the end of the last epoch.
 pub(super) fn restore(
     tensors: &SafeTensors<'_>,
-    network: &mut Mlp,
+    network: &mut Network,
     moments: [bool; 2],
 ) -> Result<Vec<Csr>, String> {
     let mut source = Source { tensors, used: HashSet::new(), moments };

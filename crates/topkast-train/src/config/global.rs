@@ -1,7 +1,7 @@
 //! `sparsity.distribution = "global"`: all sparse layers are chosen for together.
 
 use topkast::{Counts, Global, Scale, Seed, random_counts};
-use topkast_nn::{LayerPlan, MlpShape};
+use topkast_nn::{LayerPlan, NetworkShape};
 
 use super::{Config, ConfigError, Distribution, Method, SparsityConfig};
 
@@ -40,7 +40,7 @@ impl Config {
     ///
     /// # Errors
     /// If no entry would be active, or more than can be counted, or a pattern matches no layer.
-    pub fn global_counts(&self, shape: &MlpShape) -> Result<Option<Counts>, ConfigError> {
+    pub fn global_counts(&self, shape: &NetworkShape) -> Result<Option<Counts>, ConfigError> {
         let config = &self.sparsity;
         let sizes = sparse_sizes(shape, &self.plans(shape)?);
         if !config.is_global() || sizes.is_empty() {
@@ -55,7 +55,7 @@ impl Config {
     }
 
     /// What chooses for all sparse layers of `shape`, where their sets are chosen together again and again.
-    pub(crate) fn global(&self, shape: &MlpShape) -> Result<Option<Global>, ConfigError> {
+    pub(crate) fn global(&self, shape: &NetworkShape) -> Result<Option<Global>, ConfigError> {
         let counts = self.global_counts(shape)?.filter(|_| self.sparsity.method == Method::TopKast);
         Ok(counts.map(|counts| Global::new(counts, self.sparsity.explore.explore(), self.global_seed())))
     }
@@ -63,7 +63,7 @@ impl Config {
     /// `plans`, with its share of one random mask over all layers for each where masks are so drawn.
     pub(super) fn settled(
         &self,
-        shape: &MlpShape,
+        shape: &NetworkShape,
         mut plans: Vec<LayerPlan>,
     ) -> Result<Vec<LayerPlan>, ConfigError> {
         let all = self.global_counts(shape)?.filter(|_| self.sparsity.method == Method::Static);
@@ -85,7 +85,7 @@ impl Config {
 }
 
 /// The sizes of the sparse layers.
-fn sparse_sizes(shape: &MlpShape, plans: &[LayerPlan]) -> Vec<u64> {
+fn sparse_sizes(shape: &NetworkShape, plans: &[LayerPlan]) -> Vec<u64> {
     let layers =
         shape.layers().into_iter().zip(plans).filter(|(_, plan)| !matches!(plan, LayerPlan::Dense { .. }));
     layers.map(|((_, [rows, width]), _)| rows as u64 * width as u64).collect()

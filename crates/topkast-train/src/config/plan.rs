@@ -1,26 +1,27 @@
 //! From the configuration to a network: which layer gets what.
 
 use topkast::{Counts, DensityError, Seed, Topology, WeightError, name_matches};
-use topkast_nn::{Activation, LayerPlan, Linear, Mlp, MlpShape};
+use topkast_nn::{Activation, LayerPlan, Linear, MlpShape, Network, NetworkShape};
 
 use super::{ActivationKind, Config, ConfigError, LayerSparsity, Method};
 
 impl Config {
     /// The network's sizes for data with `inputs` features and `classes` classes.
-    pub fn shape(&self, inputs: usize, classes: usize) -> MlpShape {
+    pub fn shape(&self, inputs: usize, classes: usize) -> NetworkShape {
         let activation = match self.model.activation {
             ActivationKind::Relu => Activation::Relu,
             ActivationKind::Gelu => Activation::Gelu,
         };
         let dropout = self.model.dropout as f32;
-        MlpShape { inputs, hidden: self.model.hidden.clone(), outputs: classes, activation, dropout }
+        let hidden = self.model.hidden.clone();
+        NetworkShape::Mlp(MlpShape { inputs, hidden, outputs: classes, activation, dropout })
     }
 
     /// How each layer of `shape` is made. Layers that are chosen for together have no entries yet.
     ///
     /// # Errors
     /// If a layer's sparsity leaves it no entries, or a pattern matches no layer.
-    pub fn plans(&self, shape: &MlpShape) -> Result<Vec<LayerPlan>, ConfigError> {
+    pub fn plans(&self, shape: &NetworkShape) -> Result<Vec<LayerPlan>, ConfigError> {
         let layers = shape.layers();
         let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
         let kept = self.sparsity.keep_dense.iter().map(|pattern| ("sparsity.keep_dense", pattern));
@@ -98,7 +99,7 @@ impl Config {
     ///
     /// # Errors
     /// If the sparsity does not fit a layer.
-    pub fn network(&self, inputs: usize, classes: usize) -> Result<Mlp, ConfigError> {
+    pub fn network(&self, inputs: usize, classes: usize) -> Result<Network, ConfigError> {
         self.network_of(inputs, classes, |_, [outputs, inputs], plan, seed| {
             Linear::new(outputs, inputs, plan, seed)
         })
@@ -113,7 +114,7 @@ impl Config {
         inputs: usize,
         classes: usize,
         mut make: impl FnMut(usize, [usize; 2], &LayerPlan, Seed) -> Result<Linear, WeightError>,
-    ) -> Result<Mlp, ConfigError> {
+    ) -> Result<Network, ConfigError> {
         let shape = self.shape(inputs, classes);
         let plans = self.settled(&shape, self.plans(&shape)?)?;
         let seed = Seed::new(self.seed).named("network");
@@ -121,7 +122,7 @@ impl Config {
         let layers = shape.layers().into_iter().zip(&plans).enumerate();
         let linears =
             layers.map(|(number, ((name, size), plan))| make(number, size, plan, seed.named(&name)));
-        let mut network = Mlp::from_layers(&shape, linears.collect::<Result<_, _>>().map_err(misfit)?);
+        let mut network = Network::from_layers(&shape, linears.collect::<Result<_, _>>().map_err(misfit)?);
         if let Some(mut global) = self.global(&shape)? {
             global.start(&mut network.sparse_weights()).map_err(misfit)?;
         }

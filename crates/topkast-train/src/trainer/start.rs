@@ -6,10 +6,11 @@ use super::{Trainer, prepare};
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Method};
-use crate::data::{self, Split};
+use crate::data::Split;
 use crate::dynamics::Masks;
 use crate::pruning::Pruning;
 use crate::snip;
+use crate::task::{Images, Task};
 
 impl Trainer {
     /// Reads the data and makes the network.
@@ -17,8 +18,8 @@ impl Trainer {
     /// # Errors
     /// If the data cannot be read or the config does not fit it.
     pub fn new(config: Config) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        Self::with_data(config, split)
+        let task = Task::read(&config)?;
+        Self::with_task(config, task)
     }
 
     /// Reads the data and goes on from a checkpoint of the same config, the file at `path`.
@@ -26,18 +27,23 @@ impl Trainer {
     /// # Errors
     /// As [`new`](Self::new) and [`restore`](Self::restore).
     pub fn resumed(config: Config, checkpoint: &Checkpoint, path: &Path) -> Result<Self, TrainError> {
-        let split = data::load(config.data.kind, Path::new(&config.data.path))?;
-        let mut trainer = Self::before_start(config, split)?;
+        let task = Task::read(&config)?;
+        let mut trainer = Self::before_start(config, task)?;
         trainer.restore(checkpoint, path)?;
         Ok(trainer)
     }
 
-    /// Makes the network for data in memory.
+    /// Makes the network for images in memory.
     ///
     /// # Errors
     /// If the config does not fit the data.
     pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
-        let mut trainer = Self::before_start(config, split)?;
+        let task = Task::Images(Images::new(split, &config)?);
+        Self::with_task(config, task)
+    }
+
+    fn with_task(config: Config, task: Task) -> Result<Self, TrainError> {
+        let mut trainer = Self::before_start(config, task)?;
         trainer.start()?;
         Ok(trainer)
     }
@@ -46,9 +52,9 @@ impl Trainer {
     fn start(&mut self) -> Result<(), TrainError> {
         match self.config.sparsity.method {
             Method::Snip => {
-                self.load_batch();
-                let Self { network, config, isa, x, labels, .. } = self;
-                if !snip::start(network, config, *isa, x, labels)?.is_finite() {
+                self.task.load(0);
+                let Self { network, config, isa, task, .. } = self;
+                if !snip::start(network, config, *isa, task.input(), task.labels())?.is_finite() {
                     return Err(self.diverged("the loss".to_owned()));
                 }
             }
