@@ -202,10 +202,7 @@ impl Network {
 
     /// The sparse weights, in the order of [`linears`](Self::linears).
     pub fn sparse_weights(&mut self) -> Vec<&mut SparseWeight> {
-        match self {
-            Self::Mlp(network) => network.sparse_weights(),
-            Self::TransformerXl(network) => network.sparse_weights(),
-        }
+        self.linears().filter_map(|(_, linear)| linear.sparse_weight()).collect()
     }
 
     /// Number of input features of a position; 1 where it is given tokens.

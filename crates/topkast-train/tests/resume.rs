@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Workplace, advance, assert_same, finish, restored, tensors};
 use topkast_train::{
-    Event, LayerProducts, Outcome, Products, RunDir, data, layer_summaries, load_trained, read_metrics, run,
+    Event, LayerProducts, Outcome, Products, RunDir, layer_summaries, load_trained, read_metrics, run,
 };
 
 const STEPS: u64 = 12;

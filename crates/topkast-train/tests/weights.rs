@@ -11,7 +11,7 @@ use common::{Workplace, finish, given, restored, write_weights};
 use counting::allocated_by;
 use topkast_nn::ParameterMut;
 use topkast_train::checkpoint::Checkpoint;
-use topkast_train::{Trainer, data, layer_summaries, load_trained};
+use topkast_train::{Trainer, layer_summaries, load_trained};
 
 const MMAP: [&str; 2] = ["model.hidden=[6]", "sparsity.reservoir=mmap"];
 

@@ -1,0 +1,96 @@
+//! Gradients of the whole network against differences of its loss.
+
+use topkast::{Parameter, Seed};
+use topkast_kernels::Isa;
+use topkast_nn::{Gradients, Memory, Mode, ParameterMut, Tokens, TransformerXl, TransformerXlShape};
+
+use crate::networks::{SMALL, has_no_effect, loss, network, text};
+
+const STREAMS: usize = 3;
+/// How far a parameter is moved: in f32 a loss is known to about 1e-7, so its slope to some 1e-5.
+const STEP: f32 = 0.01;
+
+/// Calls `change` with what of the numbered parameter the forward pass uses.
+fn with_used(
+    network: &mut TransformerXl,
+    number: usize,
+    change: &mut dyn FnMut(&str, &mut Parameter, usize),
+) {
+    let mut at = 0;
+    network.visit(&mut |name, parameter| {
+        if at == number {
+            match parameter {
+                ParameterMut::Sparse(weight) => {
+                    let active = weight.counts().active;
+                    change(name, weight.parameter_mut(), active);
+                }
+                ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
+                    let len = parameter.values.len();
+                    change(name, parameter, len);
+                }
+            }
+        }
+        at += 1;
+    });
+}
+
+/// The loss falls and rises along every parameter's gradient as that says, on text that follows `memory`.
+fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
+    let [ids, targets] = [3, 4].map(|seed| text(SMALL.vocabulary, STREAMS * 7, seed));
+    let tokens = Tokens { ids: &ids, streams: STREAMS };
+    let objective = |network: &mut TransformerXl| {
+        network.replace_memory(memory.clone());
+        loss(network, isa, tokens, &targets, Mode::Train(Seed::new(4)))
+    };
+    objective(network);
+    network.backward(isa, tokens, Gradients::All);
+    let mut parameters = 0;
+    network.visit(&mut |_, _| parameters += 1);
+    for number in 0..parameters {
+        let (mut named, mut before, mut direction) = (String::new(), Vec::new(), Vec::new());
+        let mut norm = 0.0;
+        with_used(network, number, &mut |name, parameter, used| {
+            named = name.to_owned();
+            before = parameter.values[..used].to_vec();
+            direction = parameter.gradient[..used].to_vec();
+            norm = direction.iter().map(|&slope| f64::from(slope).powi(2)).sum::<f64>().sqrt();
+        });
+        if has_no_effect(&named) {
+            assert!(norm < 1e-6, "{named}: {norm}");
+            continue;
+        }
+        assert!(norm > 1e-3, "{named}: a gradient of {norm} says nothing");
+        let mut moved_by = |step: f32| {
+            with_used(network, number, &mut |_, parameter, used| {
+                let moved = before.iter().zip(&direction).map(|(x, slope)| x + step * slope / norm as f32);
+                parameter.values[..used].iter_mut().zip(moved).for_each(|(slot, x)| *slot = x);
+            });
+            objective(network)
+        };
+        let mut slope = |step: f32| (moved_by(step) - moved_by(-step)) / f64::from(2.0 * step);
+        // Without the error of third order (Richardson).
+        let slope = (4.0 * slope(STEP / 2.0) - slope(STEP)) / 3.0;
+        with_used(network, number, &mut |_, parameter, used| {
+            parameter.values[..used].copy_from_slice(&before);
+        });
+        assert!((slope - norm).abs() <= 5e-4 * norm + 1e-4, "{named}: {slope} against {norm}");
+    }
+}
+
+/// With dropout, whose mask is the same in every pass, and with memory.
+#[test]
+fn every_parameter_by_differences() {
+    let shape = TransformerXlShape { dropout: 0.2, ..SMALL };
+    for sparse in [false, true] {
+        let mut network = network(&shape, sparse);
+        for isa in Isa::available() {
+            check(&mut network, &Memory::empty(shape.memory, 9), isa);
+            let earlier = text(SMALL.vocabulary, STREAMS * 5, 2);
+            network.replace_memory(Memory::empty(shape.memory, 9));
+            network.forward(isa, Tokens { ids: &earlier, streams: STREAMS }, Mode::Evaluate);
+            let memory = network.memory().clone();
+            assert_eq!(memory.held(), 5);
+            check(&mut network, &memory, isa);
+        }
+    }
+}
