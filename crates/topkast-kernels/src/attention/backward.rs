@@ -166,10 +166,10 @@ impl Backward {
             let block = first..queries.min(first + QUERIES);
             self.block(isa, head, &log_sum_exp[block.clone()], block, &keys);
         }
-        let ones = Left { data: &self.d_scores_by_key[MARGIN..], row: 0, term: 1 };
+        let sums = Left { data: &self.d_scores_by_key[MARGIN..], row: 0, term: 1 };
         let right = Right { data: &self.key_by_key, stride: head.wide() };
         let out = Rows { data: &mut self.d_content_bias, stride: head.wide(), columns: head.wide() };
-        product(isa, ones, keys.len(), right, out, true);
+        product(isa, sums, keys.len(), right, out, true);
         let first = stream * head.shape.context() + keys.start;
         for (from, to) in [(&self.d_key, &mut *to.key), (&self.d_value, &mut *to.value)] {
             let by_key = Part { data: from, stride: head.wide(), rows: keys.len(), columns: head.features };
@@ -297,10 +297,10 @@ impl Backward {
     /// The gradients that are sums over streams.
     fn finish(&mut self, isa: Isa, head: &Head<'_>, to: &mut Gradients<'_>) {
         let (wide, context) = (head.wide(), head.shape.context());
-        let ones = Left { data: &self.d_scores_by_place[MARGIN..], row: 0, term: 1 };
+        let sums = Left { data: &self.d_scores_by_place[MARGIN..], row: 0, term: 1 };
         let right = Right { data: &self.position_by_place[MARGIN * wide..], stride: wide };
         let out = Rows { data: &mut self.d_position_bias, stride: wide, columns: wide };
-        product(isa, ones, context, right, out, false);
+        product(isa, sums, context, right, out, false);
         for (bias, from) in
             [(&mut *to.content_bias, &self.d_content_bias), (&mut *to.position_bias, &self.d_position_bias)]
         {

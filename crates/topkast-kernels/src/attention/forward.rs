@@ -95,8 +95,7 @@ impl Forward {
             let before = (*largest - now).exp();
             *total = *total * before + sum;
             *largest = now;
-            // 0 for the first keys, when there is no output yet.
-            if before > 0.0 && before < 1.0 {
+            if before < 1.0 {
                 self.output[query * wide..][..wide].iter_mut().for_each(|x| *x *= before);
             }
         }

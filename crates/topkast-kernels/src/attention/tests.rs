@@ -230,14 +230,16 @@ fn segments_of_any_length_give_the_same_outputs() {
 }
 
 #[test]
-fn extreme_scores_give_finite_results() {
+fn extreme_scores_are_no_trouble() {
     let mut case = Case::new(shape(2, 2, 40, 150, 170), 9, 8);
     let query = &mut case.matrices[0];
-    (0..query.features()).for_each(|f| query.row_mut(f).iter_mut().for_each(|x| *x *= 3e4));
+    (0..query.features()).for_each(|f| query.row_mut(f).iter_mut().for_each(|x| *x *= 1e4));
+    let (want, _) = case.twin();
     for isa in Isa::available() {
         let (output, matrices, biases) = case.run(isa, &mut AttentionState::default());
-        let inside = |x: &f32| (-1.001..=1.001).contains(x);
-        assert!(output.padded().iter().all(inside), "{isa:?}: beyond the values");
+        // Of scores as large rounding alone moves the softmax by percents.
+        let near = naive::numbers(&output).iter().zip(&want).all(|(got, want)| (got - want).abs() < 0.1);
+        assert!(near, "{isa:?}");
         let numbers = matrices.iter().flat_map(|matrix| matrix.padded()).chain(biases.iter().flatten());
         assert!(numbers.into_iter().all(|x| x.is_finite()), "{isa:?}");
     }

@@ -1,4 +1,4 @@
-//! The twin of [`attention`](crate::attention): every score by itself, in `f64` from end to end, so that its gradient can
+//! The twin of [`attention`](fn@crate::attention): every score by itself, in `f64` from end to end, so that its gradient can
 //! be checked by differences.
 
 use crate::{AttentionInputs, AttentionShape, Matrix};
