@@ -1,5 +1,5 @@
-//! A training step must not allocate: sparse products and attention never do once their outputs have their size, and dense
-//! products only what `gemm` packs operands in.
+//! A training step must not allocate: sparse products, attention, layer normalization and embedding never do once their outputs have
+//! their size, and dense products only what `gemm` packs operands in.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -94,6 +94,24 @@ fn sparse_products_allocate_nothing_and_dense_ones_little() {
                         dense_weight_gradient(isa, &narrow_dy, &x, &mut dw[..10 * width]);
                     });
                     assert_eq!(narrow, (0, 0), "narrow: {isa:?}, {threads} threads, {positions} positions");
+                }
+                let tokens: Vec<u32> = (0..positions as u32).map(|p| p * 7 % rows).collect();
+                let between = |isa| {
+                    let mut scale = Vec::new();
+                    let [mut x, mut y, mut normalized, mut dx, mut d_x] = [(); 5].map(|()| Matrix::default());
+                    let (mut d_gain, mut d_bias, mut table) = (vec![0.0; width], vec![0.0; width], w.clone());
+                    let (gain, drop) = (&w[..width], Some((1, 0.1)));
+                    allocated(|| {
+                        embed(isa, &w, width, &tokens, 2.0, &mut x);
+                        layer_norm(isa, &x, &x, drop, gain, gain, &mut normalized, &mut scale, &mut y);
+                        let (dx, d_x, d_gain, d_bias) = (&mut dx, &mut d_x, &mut d_gain, &mut d_bias);
+                        let (n, scale) = (&normalized, &scale);
+                        layer_norm_gradient(isa, &y, n, scale, gain, drop, dx, d_x, d_gain, d_bias);
+                        embed_gradient(isa, width, &tokens, 2.0, dx, &mut table);
+                    })
+                };
+                for isa in Isa::available() {
+                    assert_eq!(between(isa), (0, 0), "{isa:?}, {threads} threads, {positions} positions");
                 }
                 if threads > 1 {
                     return; // Each new thread also gets gemm's buffer for it, whenever it first has a block to do.

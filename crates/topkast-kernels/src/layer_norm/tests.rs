@@ -151,8 +151,8 @@ fn outputs_are_the_twins() {
                         close(got.1[p] / scale[p] as f32, 1.0, 1e-6 + 1e-9 * scale[p].powi(2), &place);
                         // What rounding of a sum does to one whose features are nearly the same.
                         let tolerance = 2e-6 + 2e-7 * scale[p];
-                        for f in 0..features {
-                            let want = normalized[f][p];
+                        for (f, want) in normalized.iter().enumerate() {
+                            let want = want[p];
                             close(got.0.get(f, p), want, tolerance, &place);
                             let want = want * f64::from(case.gain[f]) + f64::from(case.bias[f]);
                             close(got.2.get(f, p), want, tolerance, &place);
