@@ -31,20 +31,13 @@ fn main() {
 }
 
 fn time(isa: Isa, features: usize, positions: usize) {
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
-    let mut unit = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 40) as f32 / (1 << 24) as f32
-    };
-    let mut numbers = |count: usize| (0..count).map(|_| unit() - 0.5).collect::<Vec<_>>();
+    let numbers =
+        |count: usize| (0..count).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect::<Vec<_>>();
     let matrix = |numbers: Vec<f32>| Matrix::from_rows(features, positions, &numbers);
     let (x, branch) = (matrix(numbers(features * positions)), matrix(numbers(features * positions)));
     let (gain, bias) = (numbers(features), numbers(features));
     let table = numbers(VOCABULARY * features);
-    let tokens: Vec<u32> =
-        numbers(positions).into_iter().map(|x| ((x + 0.5) * VOCABULARY as f32) as u32).collect();
+    let tokens: Vec<u32> = (0..positions).map(|p| (p * 7919 % VOCABULARY) as u32).collect();
     let mut gradient = vec![0.0; table.len()];
     let (mut normalized, mut scale, mut y) = (Matrix::default(), Vec::new(), Matrix::default());
     let (mut dx, mut d_branch) = (Matrix::default(), Matrix::default());

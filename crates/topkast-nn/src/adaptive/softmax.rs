@@ -13,7 +13,7 @@ impl AdaptiveTable {
     ///
     /// With `dh`, that takes the shape of `h` and is overwritten with the gradient of the **mean** loss over positions, and so are the
     /// gradients of all parameters. All logits of the first cluster are computed for all positions, those of any other only for the
-    /// positions whose target is in it; which token is likeliest is therefore not known.
+    /// positions whose target is in it, which is what they take memory for, too; which token is likeliest is therefore not known.
     ///
     /// # Panics
     /// If `h` has not the model's width, there is not one target for each position, or one is not of the vocabulary.
