@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Tensors, assert_same, finish, tensors};
+use common::{Tensors, advance, assert_same, finish, tensors};
 use tempfile::TempDir;
 use topkast_train::checkpoint::Checkpoint;
 use topkast_train::text::Sampling;
@@ -95,7 +95,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
         // At the start, amid the first pass, and where the text begins again.
         for at in [0, 7, 90] {
             let mut trainer = place.trainer(&settings);
-            (0..at).for_each(|_| drop(trainer.step().unwrap()));
+            advance(&mut trainer, at as u64);
             trainer.save(&place.path("middle"), 0.0).unwrap();
             // Scoring in between leaves no trace.
             trainer.validate().unwrap();
@@ -127,7 +127,8 @@ fn it_learns_and_generates() {
         let Purpose::LanguageModel(network) = trained.purpose() else { panic!("it was trained on a text") };
         let prompt = network.vocabulary().encode("3 and 4 ").unwrap();
         let sampling = Sampling::new(temperature, 0, 1.0).unwrap();
-        let tokens: Vec<u8> = network.generate(&prompt, sampling, seed).take(40).map(|token| token as u8).collect();
+        let tokens: Vec<u8> =
+            network.generate(&prompt, sampling, seed).take(40).map(|token| token as u8).collect();
         String::from_utf8_lossy(&tokens).into_owned()
     };
     let greedy = text(0.0, 1);

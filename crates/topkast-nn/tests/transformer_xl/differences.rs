@@ -34,7 +34,29 @@ fn with_used(
     });
 }
 
-/// The loss falls and rises along every parameter's gradient as that says, on text that follows `memory`.
+/// The derivative of `objective` along `direction` at the numbered parameter's values `before`, where it is in the end.
+fn slope_along(
+    network: &mut TransformerXl,
+    number: usize,
+    before: &[f32],
+    direction: &[f64],
+    objective: &dyn Fn(&mut TransformerXl) -> f64,
+) -> f64 {
+    let mut moved_by = |step: f32| {
+        with_used(network, number, &mut |_, parameter, used| {
+            let moved = before.iter().zip(direction).map(|(x, slope)| x + step * *slope as f32);
+            parameter.values[..used].iter_mut().zip(moved).for_each(|(slot, x)| *slot = x);
+        });
+        objective(network)
+    };
+    let mut slope = |step: f32| (moved_by(step) - moved_by(-step)) / f64::from(2.0 * step);
+    // Without the error of third order (Richardson).
+    let slope = (4.0 * slope(STEP / 2.0) - slope(STEP)) / 3.0;
+    moved_by(0.0);
+    slope
+}
+
+/// Along every parameter's gradient the loss rises as that says, on text that follows `memory`.
 fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
     let [ids, targets] = [3, 4].map(|seed| text(SMALL.vocabulary, STREAMS * 7, seed));
     let tokens = Tokens { ids: &ids, streams: STREAMS };
@@ -47,32 +69,20 @@ fn check(network: &mut TransformerXl, memory: &Memory, isa: Isa) {
     let mut parameters = 0;
     network.visit(&mut |_, _| parameters += 1);
     for number in 0..parameters {
-        let (mut named, mut before, mut direction) = (String::new(), Vec::new(), Vec::new());
-        let mut norm = 0.0;
+        let (mut named, mut before, mut gradient) = (String::new(), Vec::new(), Vec::new());
         with_used(network, number, &mut |name, parameter, used| {
             named = name.to_owned();
             before = parameter.values[..used].to_vec();
-            direction = parameter.gradient[..used].to_vec();
-            norm = direction.iter().map(|&slope| f64::from(slope).powi(2)).sum::<f64>().sqrt();
+            gradient = parameter.gradient[..used].iter().copied().map(f64::from).collect();
         });
+        let norm = gradient.iter().map(|slope| slope.powi(2)).sum::<f64>().sqrt();
         if has_no_effect(&named) {
             assert!(norm < 1e-6, "{named}: {norm}");
             continue;
         }
         assert!(norm > 1e-3, "{named}: a gradient of {norm} says nothing");
-        let mut moved_by = |step: f32| {
-            with_used(network, number, &mut |_, parameter, used| {
-                let moved = before.iter().zip(&direction).map(|(x, slope)| x + step * slope / norm as f32);
-                parameter.values[..used].iter_mut().zip(moved).for_each(|(slot, x)| *slot = x);
-            });
-            objective(network)
-        };
-        let mut slope = |step: f32| (moved_by(step) - moved_by(-step)) / f64::from(2.0 * step);
-        // Without the error of third order (Richardson).
-        let slope = (4.0 * slope(STEP / 2.0) - slope(STEP)) / 3.0;
-        with_used(network, number, &mut |_, parameter, used| {
-            parameter.values[..used].copy_from_slice(&before);
-        });
+        let direction: Vec<f64> = gradient.iter().map(|slope| slope / norm).collect();
+        let slope = slope_along(network, number, &before, &direction, &objective);
         assert!((slope - norm).abs() <= 5e-4 * norm + 1e-4, "{named}: {slope} against {norm}");
     }
 }

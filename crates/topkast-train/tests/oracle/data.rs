@@ -51,7 +51,8 @@ pub(crate) struct Batches {
 
 impl Batches {
     pub(crate) fn of(config: &Config) -> Self {
-        let train = data::load(config.data.kind.images().unwrap(), Path::new(&config.data.path)).unwrap().train;
+        let train =
+            data::load(config.data.kind.images().unwrap(), Path::new(&config.data.path)).unwrap().train;
         Self { normalizer: Normalizer::fit(&train), train, seed: config.seed, size: config.train.batch }
     }
 
