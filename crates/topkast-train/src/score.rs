@@ -42,6 +42,13 @@ impl Metric {
     }
 }
 
+impl Metric {
+    /// Whether more of it is better.
+    pub fn rises(self) -> bool {
+        self == Self::Accuracy
+    }
+}
+
 impl Score {
     /// By the task's metric.
     pub fn value(&self) -> f64 {

@@ -1,5 +1,7 @@
 //! Claims about orderings: what each compares, and what the runs say to it.
 
+use topkast_train::Metric;
+
 use super::results::CellResults;
 use super::statistics::{Sample, Welch, holm};
 use super::sweep::{Cell, Claim, ClaimKind, Sweep};
@@ -132,8 +134,9 @@ pub(super) fn test(
     sweep: &Sweep,
     comparisons: &[Vec<Comparison>],
     results: &[CellResults],
+    metric: Metric,
 ) -> Vec<Vec<Tested>> {
-    let sample = |cell: usize| -> &Sample { &results[cell].accuracy };
+    let sample = |cell: usize| -> &Sample { &results[cell].scores };
     let mut tested: Vec<Vec<Tested>> = sweep
         .claims
         .iter()
@@ -141,7 +144,7 @@ pub(super) fn test(
         .map(|(claim, places)| {
             let test = |place: &Comparison| {
                 let test = Welch::test(sample(place.better), sample(place.worse));
-                let verdict = test.map_or(Verdict::Untested, |test| verdict(claim.kind, &test));
+                let verdict = test.map_or(Verdict::Untested, |test| verdict(claim.kind, &test, metric));
                 Tested { level: place.level, verdict, test, corrected: None }
             };
             places.iter().map(test).collect()
@@ -153,9 +156,9 @@ pub(super) fn test(
     tested
 }
 
-fn verdict(kind: ClaimKind, test: &Welch) -> Verdict {
+fn verdict(kind: ClaimKind, test: &Welch, metric: Metric) -> Verdict {
     match (kind, test.p < SIGNIFICANT) {
-        (ClaimKind::Better, true) if test.difference > 0.0 => Verdict::Confirmed,
+        (ClaimKind::Better, true) if (test.difference > 0.0) == metric.rises() => Verdict::Confirmed,
         (ClaimKind::Equal, false) => Verdict::Confirmed,
         (ClaimKind::Better, false) => Verdict::NotConfirmed,
         (_, true) => Verdict::Reversed,
@@ -208,7 +211,10 @@ mod tests {
             (ClaimKind::Equal, 1.0, 0.01, Verdict::Reversed),
             (ClaimKind::Equal, -1.0, 0.01, Verdict::Reversed),
         ] {
-            assert_eq!(verdict(kind, &test(difference, p)), expected, "{kind:?} {difference} {p}");
+            let verdict = |difference, metric| verdict(kind, &test(difference, p), metric);
+            assert_eq!(verdict(difference, Metric::Accuracy), expected, "{kind:?} {difference} {p}");
+            // Where less is better.
+            assert_eq!(verdict(-difference, Metric::BitsPerCharacter), expected, "{kind:?} {difference} {p}");
         }
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use topkast_train::cpu_model;
+use topkast_train::{Metric, cpu_model};
 
 use super::claims::tally;
 use super::plan::Plan;
 use super::progress::duration;
 use super::results::CellResults;
-use super::tables::{accuracies, comparisons, costs, legend, tests};
+use super::tables::{comparisons, costs, legend, scores, tests};
 use crate::table::markdown;
 
 /// A sweep in a document.
@@ -20,7 +20,7 @@ pub(super) struct Chapter {
     pub(super) figure: Option<String>,
 }
 
-/// What a section says besides accuracies and what follows from them.
+/// What a section says besides scores and what follows from them.
 #[derive(Clone, Copy)]
 pub(super) enum Besides<'a> {
     /// Nothing: the same runs give the same text, whatever else the machine does.
@@ -58,7 +58,7 @@ pub(super) fn section(plan: &Plan, results: &[CellResults], besides: Besides) ->
     if let Some(about) = &sweep.about {
         text += &format!("\n{}\n", about.trim());
     }
-    text += &format!("\n{}:\n\n{}", legend(plan), markdown(&accuracies(plan, results)));
+    text += &format!("\n{}:\n\n{}", legend(plan), markdown(&scores(plan, results)));
     if let Besides::Costs { figure } = besides {
         if let Some(figure) = figure {
             text += &format!("\n![{}]({figure})\n", legend(plan));
@@ -106,8 +106,13 @@ fn claims(plan: &Plan, results: &[CellResults]) -> String {
     }
     let tested = tests.iter().flatten().filter(|tested| tested.test.is_some()).count();
     let by_chance = tested as f64 * 0.05;
+    let (what, unit) = match plan.metric {
+        Metric::Accuracy => ("accuracies", "percentage points"),
+        Metric::BitsPerCharacter => ("scores", "bits per character"),
+        Metric::Perplexity => ("perplexities", "words"),
+    };
     text += &format!(
-        "\nEach comparison is Welch's two-sided t-test between the seeds' accuracies, not paired, in percentage points ± \
+        "\nEach comparison is Welch's two-sided t-test between the seeds' {what}, not paired, in {unit} ± \
          standard error of the difference; it counts if p < 0.05. {tested} were made: were there no differences at all, some \
          {by_chance:.1} of them would count nevertheless. Holm's p is corrected for that. Where no difference is claimed, what \
          the interval leaves out is excluded, and no more.\n\n"

@@ -1,8 +1,10 @@
-//! A sweep as a drawing (SVG): accuracy against level, a line for each method.
+//! A sweep as a drawing (SVG): score against level, a line for each method.
+
+use topkast_train::Metric;
 
 use super::plan::Plan;
 use super::results::CellResults;
-use super::tables::metric;
+use super::tables::{metric, shown};
 
 /// Colours that the colour-blind tell apart (Okabe and Ito 2008); marks differ as well.
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
@@ -27,15 +29,16 @@ const LINE: f64 = 18.0;
 
 /// The drawing; `None` where no method with levels has results.
 pub(super) fn figure(plan: &Plan, results: &[CellResults]) -> Option<String> {
-    let cells: Vec<&CellResults> = results.iter().filter(|cell| cell.accuracy.n() > 0).collect();
+    let cells: Vec<&CellResults> = results.iter().filter(|cell| cell.scores.n() > 0).collect();
     cells.iter().find(|cell| cell.cell.level.is_some())?;
     let axes = Axes::new(plan, &cells);
     let height = TOP + BOTTOM + HEIGHT.max(LINE * plan.sweep.methods.len() as f64);
     let width = LEFT + WIDTH + LEGEND;
+    let unit = if plan.metric == Metric::Accuracy { " (%)" } else { "" };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}{}",
-        text(LEFT, 20.0, "start", &format!("{}: {} (%)", plan.sweep.title, metric(plan))),
+        text(LEFT, 20.0, "start", &format!("{}: {}{unit}", plan.sweep.title, metric(plan))),
         axes.draw(plan)
     );
     for (method, about) in plan.sweep.methods.iter().enumerate() {
@@ -72,8 +75,8 @@ impl Axes {
         Self { low, high, tick, levels: plan.sweep.levels.len(), methods: plan.sweep.methods.len() }
     }
 
-    fn y(&self, accuracy: f64) -> f64 {
-        TOP + (self.high - accuracy) / (self.high - self.low) * HEIGHT
+    fn y(&self, score: f64) -> f64 {
+        TOP + (self.high - score) / (self.high - self.low) * HEIGHT
     }
 
     /// Methods stand a little beside each other, so that error bars do not hide one another; `None` is the middle.
@@ -85,10 +88,10 @@ impl Axes {
     fn draw(&self, plan: &Plan) -> String {
         let mut svg = String::new();
         for number in 0..=((self.high - self.low) / self.tick).round() as usize {
-            let accuracy = self.low + number as f64 * self.tick;
-            let (at, right) = (self.y(accuracy), LEFT + WIDTH);
+            let score = self.low + number as f64 * self.tick;
+            let (at, right) = (self.y(score), LEFT + WIDTH);
             svg += &format!("<path d=\"M{LEFT},{at:.1}H{right}\" stroke=\"#dddddd\"/>\n");
-            svg += &text(LEFT - 6.0, at + 4.0, "end", &format!("{accuracy:.2}"));
+            svg += &text(LEFT - 6.0, at + 4.0, "end", &shown(plan.metric, score));
         }
         for (level, about) in plan.sweep.levels.iter().enumerate() {
             svg += &text(self.x(level, None), TOP + HEIGHT + 20.0, "middle", &about.name);
@@ -144,8 +147,8 @@ fn text(x: f64, y: f64, anchor: &str, what: &str) -> String {
 }
 
 fn mean_and_error(cell: &CellResults) -> (f64, f64) {
-    let mean = cell.accuracy.mean().expect("a cell with results");
-    (mean, cell.accuracy.standard_error().unwrap_or(0.0))
+    let mean = cell.scores.mean().expect("a cell with results");
+    (mean, cell.scores.standard_error().unwrap_or(0.0))
 }
 
 /// A round distance, so that four to ten of them make up `range`.

@@ -174,7 +174,7 @@ fn print(plan: &Plan, results: &[CellResults], json: bool) -> Result<(), Failure
     }
     print_line(&plan.sweep.title)?;
     print_line(format!("{}\n", tables::legend(plan)))?;
-    table::aligned(&tables::accuracies(plan, results)).iter().try_for_each(print_line)?;
+    table::aligned(&tables::scores(plan, results)).iter().try_for_each(print_line)?;
     if !plan.sweep.claims.is_empty() {
         print_line("")?;
         for (number, (claim, tested)) in

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use topkast_train::config::{ConfigError, DataKind, Method};
-use topkast_train::{Config, RunDir, Summary, TrainError};
+use topkast_train::{Config, Metric, RunDir, Summary, TrainError};
 
 use super::claims::{Comparison, comparisons};
 use super::sweep::{Cell, Sweep};
@@ -17,6 +17,8 @@ pub(super) struct Plan {
     pub(super) cells: Vec<Cell>,
     /// With all cells of a seed next to each other, so that there soon is a full table, of one seed.
     pub(super) runs: Vec<Run>,
+    /// What runs are compared by.
+    pub(super) metric: Metric,
     /// Whether accuracies are of held-out training data rather than of the test data.
     pub(super) validation: bool,
     /// What each claim compares.
@@ -70,10 +72,11 @@ impl Plan {
                 runs.push(Run { cell: number, seed, path, config, settings, name });
             }
         }
+        let metric = runs.first().map_or(Metric::Accuracy, |run| run.config.data.kind.metric());
         let validation = runs.first().is_some_and(|run| run.config.data.validation > 0.0);
         let comparisons = comparisons(&sweep, &cells)?;
         let dense = runs.iter().find(|run| run.config.sparsity.method == Method::Dense).map(|run| run.cell);
-        let plan = Self { sweep, cells, runs, validation, comparisons, dense, out };
+        let plan = Self { sweep, cells, runs, metric, validation, comparisons, dense, out };
         plan.check()?;
         Ok(plan)
     }
@@ -86,6 +89,10 @@ impl Plan {
                 let allowed =
                     "must be 0 for all runs or for none: validation and test accuracies do not compare";
                 return Err(self.sweep.refused("data.validation", data.validation, allowed));
+            }
+            if data.kind.metric() != self.metric {
+                let allowed = "must be judged alike for all runs: images by accuracy, bytes by bits per character, words by perplexity";
+                return Err(self.sweep.refused("data.kind", data.kind, allowed));
             }
             let key = (data.kind, data.path.as_str());
             let (features, classes) = match sizes.get(&key) {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use topkast_train::Summary;
+use topkast_train::{Metric, Summary};
 
 use super::plan::{Plan, Run};
-use super::results::accuracy;
+use super::results::score;
+use super::tables::shown;
 
 pub(super) struct Progress {
     quiet: bool,
+    metric: Metric,
     validation: bool,
     total: usize,
     ended: usize,
@@ -24,7 +26,7 @@ impl Progress {
         let mut left = vec![0; plan.cells.len()];
         plan.runs.iter().for_each(|run| left[run.cell] += 1);
         let (total, spent) = (plan.runs.len(), vec![(0.0, 0); left.len()]);
-        Self { quiet, validation: plan.validation, total, ended: 0, jobs, left, spent }
+        Self { quiet, metric: plan.metric, validation: plan.validation, total, ended: 0, jobs, left, spent }
     }
 
     /// A run that an earlier call has made.
@@ -41,10 +43,11 @@ impl Progress {
     pub(super) fn done(&mut self, run: &Run, summary: &Summary, took: Duration) {
         self.ends(run);
         self.add(run, took.as_secs_f64());
-        let accuracy = accuracy(summary, self.validation)
-            .map_or("no accuracy".to_owned(), |accuracy| format!("{:.2}%", accuracy * 100.0));
+        let unit = if self.metric == Metric::Accuracy { "%" } else { "" };
+        let score = score(summary, self.metric, self.validation);
+        let score = score.map_or("no score".to_owned(), |score| shown(self.metric, score) + unit);
         let left = self.time_left().map(|time| format!("; {time}")).unwrap_or_default();
-        self.tell(run, &format!("{accuracy} in {:.1} s{left}", took.as_secs_f64()));
+        self.tell(run, &format!("{score} in {:.1} s{left}", took.as_secs_f64()));
     }
 
     pub(super) fn finished_elsewhere(&mut self, run: &Run) {

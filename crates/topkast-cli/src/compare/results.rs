@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use topkast_train::Summary;
+use topkast_train::{Metric, Summary};
 
 use super::plan::{Plan, State};
 use super::statistics::Sample;
@@ -15,8 +15,8 @@ pub(super) struct Finished {
     /// Its directory.
     pub(super) path: PathBuf,
     pub(super) summary: Summary,
-    /// In per cent.
-    pub(super) accuracy: f64,
+    /// See [`score`].
+    pub(super) score: f64,
 }
 
 /// All that is known of a cell.
@@ -24,8 +24,8 @@ pub(super) struct CellResults {
     pub(super) cell: Cell,
     /// Those of its runs that are done, in the order of the sweep's seeds.
     pub(super) runs: Vec<Finished>,
-    /// Their accuracies in per cent.
-    pub(super) accuracy: Sample,
+    /// Their scores.
+    pub(super) scores: Sample,
 }
 
 /// Reads what is there. This is where all finished runs and their directories are known.
@@ -33,28 +33,34 @@ pub(super) fn collect(plan: &Plan) -> Result<Vec<CellResults>, Failure> {
     let mut runs: Vec<Vec<Finished>> = plan.cells.iter().map(|_| Vec::new()).collect();
     for run in &plan.runs {
         if let State::Done(summary) = run.state()?
-            && let Some(accuracy) = accuracy(&summary, plan.validation)
+            && let Some(score) = score(&summary, plan.metric, plan.validation)
         {
-            let (accuracy, path) = (accuracy * 100.0, run.path.clone());
-            runs[run.cell].push(Finished { seed: run.seed, path, summary: *summary, accuracy });
+            let path = run.path.clone();
+            runs[run.cell].push(Finished { seed: run.seed, path, summary: *summary, score });
         }
     }
     let results = plan.cells.iter().zip(runs).map(|(&cell, runs)| {
-        let accuracy = Sample(runs.iter().map(|run| run.accuracy).collect());
-        CellResults { cell, accuracy, runs }
+        let scores = Sample(runs.iter().map(|run| run.score).collect());
+        CellResults { cell, scores, runs }
     });
     Ok(results.collect())
 }
 
-/// The accuracy that methods are compared by, as a fraction.
-pub(super) fn accuracy(summary: &Summary, validation: bool) -> Option<f64> {
-    if validation { summary.validation_accuracy } else { Some(summary.test_accuracy) }
+/// What methods are compared by: accuracies are in per cent.
+pub(super) fn score(summary: &Summary, metric: Metric, validation: bool) -> Option<f64> {
+    let percent = |accuracy| accuracy * 100.0;
+    match metric {
+        Metric::Accuracy if validation => summary.validation_accuracy.map(percent),
+        Metric::Accuracy => Some(percent(summary.test_accuracy)),
+        Metric::BitsPerCharacter => summary.test_bpc,
+        Metric::Perplexity => summary.test_perplexity,
+    }
 }
 
 impl CellResults {
-    /// The accuracy with this seed.
+    /// The score with this seed.
     pub(super) fn of_seed(&self, seed: u64) -> Option<f64> {
-        self.runs.iter().find(|run| run.seed == seed).map(|run| run.accuracy)
+        self.runs.iter().find(|run| run.seed == seed).map(|run| run.score)
     }
 
     /// The middle of the runs' `value`, of those that have one.

@@ -1,22 +1,37 @@
 //! The tables of a sweep, as rows of cells.
 
 use serde_json::{Map, Value, json};
+use topkast_train::Metric;
 
 use super::claims::{Tested, test};
 use super::plan::Plan;
 use super::results::CellResults;
 use super::sweep::Cell;
 
-/// What the accuracies are.
+/// What the scores are.
 pub(super) fn metric(plan: &Plan) -> &'static str {
-    if plan.validation { "validation accuracy" } else { "test accuracy" }
+    match plan.metric {
+        Metric::Accuracy if plan.validation => "validation accuracy",
+        Metric::Accuracy => "test accuracy",
+        Metric::BitsPerCharacter => "test bits per character",
+        Metric::Perplexity => "test perplexity",
+    }
 }
 
-/// What the numbers of [`accuracies`] are, in a sentence.
+/// A score or a difference of scores with as many digits as say something.
+pub(super) fn shown(metric: Metric, score: f64) -> String {
+    match metric {
+        Metric::BitsPerCharacter => format!("{score:.3}"),
+        Metric::Accuracy | Metric::Perplexity => format!("{score:.2}"),
+    }
+}
+
+/// What the numbers of [`scores`] are, in a sentence.
 pub(super) fn legend(plan: &Plan) -> String {
     let of = if plan.validation { " (held-out training data; the test data do not count here)" } else { "" };
     let seeds = plan.sweep.seeds.len();
-    format!("{} in %{of}, mean ± standard error of {seeds} seed(s); n where fewer are done", metric(plan))
+    let unit = if plan.metric == Metric::Accuracy { " in %" } else { "" };
+    format!("{}{unit}{of}, mean ± standard error of {seeds} seed(s); n where fewer are done", metric(plan))
 }
 
 /// Methods as rows, levels as columns.
@@ -40,26 +55,27 @@ fn matrix(plan: &Plan, results: &[CellResults], show: impl Fn(&CellResults) -> S
     rows
 }
 
-/// The mean accuracy and its standard error of every cell, and of how many runs where not of all.
-pub(super) fn accuracies(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
+/// The mean score and its standard error of every cell, and of how many runs where not of all.
+pub(super) fn scores(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     matrix(plan, results, |cell| {
-        let Some(mean) = cell.accuracy.mean() else { return "–".to_owned() };
-        let error = cell.accuracy.standard_error().map(|error| format!(" ± {error:.2}")).unwrap_or_default();
-        let n = cell.accuracy.n();
+        let Some(mean) = cell.scores.mean() else { return "–".to_owned() };
+        let error = cell.scores.standard_error().map(|error| format!(" ± {}", shown(plan.metric, error)));
+        let (mean, error) = (shown(plan.metric, mean), error.unwrap_or_default());
+        let n = cell.scores.n();
         let n = if n < plan.sweep.seeds.len() { format!(" (n = {n})") } else { String::new() };
-        format!("{mean:.2}{error}{n}")
+        format!("{mean}{error}{n}")
     })
 }
 
 /// FLOPs, step time and bytes of every cell, each relative to dense training.
 pub(super) fn costs(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     let dense_ms = plan.dense.and_then(|dense| results[dense].step_ms());
-    let shown = |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
+    let told = |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
     matrix(plan, results, |cell| {
         let step = cell.step_ms().zip(dense_ms).map(|(own, dense)| own / dense);
         let bytes =
             cell.median(|summary| Some(summary.training_bytes as f64 / summary.dense_training_bytes as f64));
-        [cell.flops_ratio(), step, bytes].map(shown).join(" / ")
+        [cell.flops_ratio(), step, bytes].map(told).join(" / ")
     })
 }
 
@@ -73,8 +89,13 @@ pub(super) fn comparisons(plan: &Plan, results: &[CellResults]) -> Vec<Vec<Strin
             let [difference, interval, p] = match &tested.test {
                 Some(test) => {
                     let (low, high) = test.interval();
-                    let difference = format!("{:+.2} ± {:.2}", test.difference, test.standard_error);
-                    [difference, format!("{low:+.2} to {high:+.2}"), probability(test.p)]
+                    let signed = |score: f64| {
+                        let sign = if score < 0.0 { '-' } else { '+' };
+                        format!("{sign}{}", shown(plan.metric, score.abs()))
+                    };
+                    let error = shown(plan.metric, test.standard_error);
+                    let difference = format!("{} ± {error}", signed(test.difference));
+                    [difference, format!("{} to {}", signed(low), signed(high)), probability(test.p)]
                 }
                 None => ["–"; 3].map(str::to_owned),
             };
@@ -88,14 +109,14 @@ pub(super) fn comparisons(plan: &Plan, results: &[CellResults]) -> Vec<Vec<Strin
 
 /// What came of each claim at each level.
 pub(super) fn tests(plan: &Plan, results: &[CellResults]) -> Vec<Vec<Tested>> {
-    test(&plan.sweep, &plan.comparisons, results)
+    test(&plan.sweep, &plan.comparisons, results, plan.metric)
 }
 
 fn probability(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// One row a cell, with every seed's accuracy; timings are medians of runs.
+/// One row a cell, with every seed's score; timings are medians of runs.
 pub(super) fn full(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     let seeds = &plan.sweep.seeds;
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
@@ -108,8 +129,8 @@ pub(super) fn full(plan: &Plan, results: &[CellResults]) -> Vec<Vec<String>> {
     for cell in results {
         let level = cell.cell.level.map_or("", |level| &plan.sweep.levels[level].name);
         let mut row = vec![plan.sweep.methods[cell.cell.method].name.clone(), level.to_owned()];
-        row.push(cell.accuracy.n().to_string());
-        row.extend([cell.accuracy.mean(), cell.accuracy.standard_error()].map(number));
+        row.push(cell.scores.n().to_string());
+        row.extend([cell.scores.mean(), cell.scores.standard_error()].map(number));
         row.extend(seeds.iter().map(|&seed| number(cell.of_seed(seed))));
         let seconds = cell.median(|summary| Some(summary.seconds));
         let costs =
@@ -128,14 +149,19 @@ pub(super) fn json(plan: &Plan, results: &[CellResults]) -> Value {
         let seeds: Map<String, Value> = cell
             .runs
             .iter()
-            .map(|run| (run.seed.to_string(), json!({ "accuracy": cell.of_seed(run.seed), "run": run.path })))
+            .map(|run| {
+                (
+                    run.seed.to_string(),
+                    json!({ (plan.metric.name()): cell.of_seed(run.seed), "run": run.path }),
+                )
+            })
             .collect();
         json!({
             "method": sweep.methods[cell.cell.method].name,
             "level": level_name(cell.cell.level),
-            "n": cell.accuracy.n(),
-            "mean": cell.accuracy.mean(),
-            "standard_error": cell.accuracy.standard_error(),
+            "n": cell.scores.n(),
+            "mean": cell.scores.mean(),
+            "standard_error": cell.scores.standard_error(),
             "seeds": seeds,
             "step_ms_median": cell.step_ms(),
             "training_bytes": cell.training_bytes(),

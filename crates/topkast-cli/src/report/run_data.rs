@@ -60,7 +60,9 @@ impl RunData {
 
     /// What its epochs are scored on.
     pub(super) fn scored_on(&self) -> &'static str {
-        if self.config.data.validation > 0.0 { "validation" } else { "test" }
+        // Texts have a part of their own to choose settings by.
+        let validates = self.config.data.validation > 0.0 || self.config.data.kind.images().is_none();
+        if validates { "validation" } else { "test" }
     }
 
     /// The accuracy it came to, on what its epochs are scored on.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sections::below_one;
 use super::{ConfigError, ModelConfig};
-use crate::{TrainError, data, text};
+use crate::{Metric, TrainError, data, text};
 
 /// `[data]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -85,6 +85,15 @@ impl DataKind {
         match self {
             Self::Images(kind) => Some(kind),
             Self::Text(_) => None,
+        }
+    }
+
+    /// What networks are judged by.
+    pub fn metric(self) -> Metric {
+        match self {
+            Self::Images(_) => Metric::Accuracy,
+            Self::Text(text::Kind::Bytes) => Metric::BitsPerCharacter,
+            Self::Text(text::Kind::Words) => Metric::Perplexity,
         }
     }
 
