@@ -28,8 +28,14 @@ use crate::task::DataState;
 use crate::weights::Fingerprint;
 
 /// The version of the layout; another one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const METADATA_KEY: &str = "topkast";
+
+/// What every version says of a checkpoint, whatever else it does.
+#[derive(Deserialize)]
+struct Written {
+    format: u32,
+}
 
 /// What a checkpoint holds besides tensors.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -146,11 +152,12 @@ impl Checkpoint {
         SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
         let json = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
         let json = json.ok_or_else(|| broken(&"its metadata has no `topkast` entry"))?;
-        let state: State = serde_json::from_str(json).map_err(|error| broken(&error))?;
-        if state.format != FORMAT {
-            let problem = format!("written in format {}, this version reads {FORMAT}", state.format);
+        let Written { format } = serde_json::from_str(json).map_err(|error| broken(&error))?;
+        if format != FORMAT {
+            let problem = format!("written in format {format}, this version reads {FORMAT}");
             return Err(TrainError::checkpoint(path, problem));
         }
+        let state: State = serde_json::from_str(json).map_err(|error| broken(&error))?;
         if !(state.seconds.is_finite() && state.seconds >= 0.0) {
             return Err(broken(&"its running time is not a time"));
         }

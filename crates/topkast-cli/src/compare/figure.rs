@@ -27,9 +27,12 @@ const BOTTOM: f64 = 50.0;
 const LEGEND: f64 = 330.0;
 const LINE: f64 = 18.0;
 
-/// The drawing; `None` where no method with levels has results.
+/// The drawing; `None` where no method with levels has results. Cells with at most half as many runs as others are left out.
 pub(super) fn figure(plan: &Plan, results: &[CellResults]) -> Option<String> {
-    let cells: Vec<&CellResults> = results.iter().filter(|cell| cell.scores.n() > 0).collect();
+    // Of a cell most of whose runs failed, what is left says little, and may be so far off that it hides all others.
+    let most = results.iter().map(|cell| cell.scores.n()).max().unwrap_or(0);
+    let drawn = |cell: &&CellResults| cell.scores.n() * 2 > most;
+    let cells: Vec<&CellResults> = results.iter().filter(drawn).collect();
     cells.iter().find(|cell| cell.cell.level.is_some())?;
     let axes = Axes::new(plan, &cells);
     let height = TOP + BOTTOM + HEIGHT.max(LINE * plan.sweep.methods.len() as f64);

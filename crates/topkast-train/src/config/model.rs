@@ -90,7 +90,7 @@ impl Default for TransformerXlConfig {
             init: InitKind::XavierNormal,
             segment: 128,
             memory: 128,
-            evaluation_memory: 512,
+            evaluation_memory: 128,
         }
     }
 }
