@@ -82,7 +82,7 @@ impl Head {
     /// Adds those of `came` that belong to the head.
     fn insert(&mut self, came: impl Iterator<Item = Entry>, spare: &mut Vec<Entry>) {
         spare.clear();
-        spare.extend(came.filter(|entry| self.end.is_none_or(|end| entry.rank() < end)));
+        spare.extend(came.filter(|entry| self.end.is_none_or(|end| entry.rank() <= end)));
         spare.sort_unstable_by_key(Entry::rank);
         // Merged from the back, so that each entry moves once.
         let mut rest = self.entries.len();

@@ -254,6 +254,20 @@ mod tests {
         assert_eq!(reservoir.value(indices[3]), 1e-9);
     }
 
+    /// The last of those listed marks how far the list goes, also while it is in B.
+    #[test]
+    fn the_last_listed_is_found_again_when_it_comes_back_as_it_went() {
+        let mut reservoir = reservoir(1000, 1.0, 1);
+        let all: Vec<Entry> = reservoir.head(10).to_vec();
+        assert!(all.len() < 1000);
+        let indices: Vec<u64> = all.iter().map(|entry| entry.index).collect();
+        reservoir.exchange(&[], &indices);
+        let last = all[all.len() - 1];
+        reservoir.exchange(&[last], &[]);
+        assert_eq!(reservoir.head(1)[0], last);
+        assert_eq!(reservoir.head(usize::MAX).len(), 1000 - indices.len() + 1);
+    }
+
     #[test]
     fn what_is_saved_must_be_of_this_kind() {
         let reservoir = reservoir(10, 1.0, 1);
