@@ -28,11 +28,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let score = trained.score(&path)?;
     if arguments.json {
         let mut json = json!({
-            "test_accuracy": score.accuracy,
             "test_loss": score.loss,
             "samples": score.samples,
             "step": trained.state.step,
         });
+        if let Some(accuracy) = score.accuracy {
+            json["test_accuracy"] = accuracy.into();
+        }
         json[format!("test_{}", score.metric.name())] = score.value().into();
         return print_line(json);
     }

@@ -96,12 +96,14 @@ fn resumed(path: &std::path::Path, arguments: &Arguments) -> Result<(Config, Run
 fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let percent = |fraction: f64| format!("{:.2}%", fraction * 100.0);
-    let (test, validation) = (percent(summary.test_accuracy), summary.validation_accuracy.map(percent));
+    let [test, validation] = [summary.test_accuracy, summary.validation_accuracy].map(|it| it.map(percent));
+    let predicted =
+        |what| test.as_ref().map_or(String::new(), |test| format!("  ({test} of {what} predicted)"));
     if let Some(bpc) = summary.test_bpc {
-        print_line(format!("test BPC         {bpc:.4}  ({test} of bytes predicted)"))?;
+        print_line(format!("test BPC         {bpc:.4}{}", predicted("bytes")))?;
     } else if let Some(perplexity) = summary.test_perplexity {
-        print_line(format!("test perplexity  {perplexity:.2}  ({test} of words predicted)"))?;
-    } else {
+        print_line(format!("test perplexity  {perplexity:.2}{}", predicted("words")))?;
+    } else if let Some(test) = &test {
         print_line(format!("test accuracy    {test}  (loss {:.4})", summary.test_loss))?;
     }
     let own = summary.validation_bpc.map(|bpc| format!("{bpc:.4}"));

@@ -71,13 +71,16 @@ pub enum AdaptiveError {
 }
 
 impl AdaptiveShape {
+    /// As many tokens as there can be.
+    pub const LARGEST_VOCABULARY: usize = 1 << 24;
+
     /// The clusters: their tokens, and how wide their embeddings are.
     ///
     /// # Errors
     /// If a size is impossible, or a cluster would have no tokens or no width.
     pub fn clusters(&self) -> Result<Vec<(Range<u32>, usize)>, AdaptiveError> {
         let Self { vocabulary, width, ref cutoffs, div_value } = *self;
-        if !(1..=1 << 24).contains(&vocabulary) {
+        if !(1..=Self::LARGEST_VOCABULARY).contains(&vocabulary) {
             return Err(AdaptiveError::Vocabulary(vocabulary));
         }
         if !(1..=1 << 20).contains(&width) {
@@ -101,6 +104,20 @@ impl AdaptiveShape {
             Ok((start as u32..end as u32, narrow))
         };
         starts.zip(ends).enumerate().map(cluster).collect()
+    }
+
+    /// Numbers of all embeddings, projections and biases, those of the rows that stand for clusters included; at most what a `u64` can hold.
+    ///
+    /// # Errors
+    /// As [`clusters`](Self::clusters).
+    pub fn numbers(&self) -> Result<u64, AdaptiveError> {
+        let clusters = self.clusters()?;
+        let first = clusters.len() as u64 - 1;
+        let numbers = |(number, (tokens, width)): (usize, &(Range<u32>, usize))| {
+            let rows = tokens.len() as u64 + if number == 0 { first } else { 0 };
+            (rows + self.width as u64) * *width as u64 + rows
+        };
+        Ok(clusters.iter().enumerate().map(numbers).fold(0, u64::saturating_add))
     }
 }
 
@@ -130,8 +147,13 @@ impl AdaptiveTable {
         Ok(Self { vocabulary: shape.vocabulary, width: shape.width, clusters, head: Vec::new() })
     }
 
+    /// How many different tokens it knows.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order: of cluster i
-    /// `embedding.i.weight`, `embedding.i.projection` and `embedding.i.bias`.
+    /// `embedding.i.weight`, `embedding.i.bias` and `embedding.i.projection`.
     pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
         self.clusters.iter_mut().for_each(|cluster| cluster.visit(visit));
     }
@@ -162,6 +184,23 @@ mod tests {
         assert_eq!(clusters(4, &[2, 5, 7, 9, 11]), [(0..2, 64), (2..4, 16)]);
         assert_eq!(shape(9, 63, &[2], 4).clusters().unwrap(), [(0..2, 63), (2..9, 15)]);
         assert_eq!(shape(9, 3, &[2, 3], 1).clusters().unwrap(), [(0..2, 3), (2..3, 3), (3..9, 3)]);
+    }
+
+    #[test]
+    fn numbers_are_those_of_all_parameters() {
+        for shape in [shape(9, 64, &[2, 5], 4), shape(7, 5, &[], 4), shape(12, 9, &[5, 6, 11, 40], 2)] {
+            let (mut table, mut numbers) = (AdaptiveTable::new(&shape, Seed::new(1)).unwrap(), 0);
+            table.visit(&mut |_, parameter| match parameter {
+                ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
+                    numbers += parameter.values.len() as u64;
+                }
+                ParameterMut::Sparse(_) => panic!("the table is dense"),
+            });
+            assert_eq!(shape.numbers(), Ok(numbers), "{shape:?}");
+        }
+        // Transformer-XL's for WikiText-103.
+        let wikitext = shape(267_735, 1024, &[20_000, 40_000, 200_000], 4);
+        assert_eq!(wikitext.numbers().unwrap(), 38_587_210);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::time::Instant;
 use topkast::{Seed, SparseWeight, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
+use crate::loss::softmax_loss;
 use crate::named::NamedLinear;
-use crate::{Activation, Applied, BackwardTimes, Gradients, LayerPlan, Linear, Mode, ParameterMut};
+use crate::{Activation, Applied, BackwardTimes, Gradients, LayerPlan, Linear, Loss, Mode, ParameterMut};
 
 /// An MLP's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +123,16 @@ impl Mlp {
         let layer = self.layers.last_mut().expect("an MLP has an output layer");
         layer.gradient.ensure(layer.output.features(), layer.output.positions());
         (&layer.output, &mut layer.gradient)
+    }
+
+    /// The loss of the last forward pass against the `targets`; with the gradient that [`backward`](Self::backward) begins with, if that is
+    /// to follow.
+    ///
+    /// # Panics
+    /// If there is not one target for each position, or one is no output.
+    pub fn loss(&mut self, isa: Isa, targets: &[u32], label_smoothing: f32, with_gradient: bool) -> Loss {
+        let Layer { output, gradient, .. } = self.layers.last_mut().expect("an MLP has an output layer");
+        softmax_loss(isa, output, targets, label_smoothing, with_gradient, gradient)
     }
 
     /// The gradients that are `wanted`, for the inputs `x` of the last forward pass. Without `All` those of entries of B∖A are zero;

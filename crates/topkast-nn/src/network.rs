@@ -5,7 +5,8 @@ use std::time::Duration;
 use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
 use topkast_kernels::{Isa, Matrix};
 
-use crate::{Linear, Mlp, MlpShape, Tokens, TransformerXl, TransformerXlShape};
+use crate::loss::column;
+use crate::{Linear, Loss, Mlp, MlpShape, Tokens, TransformerXl, TransformerXlShape};
 
 /// The sizes of a network of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,16 +22,6 @@ impl NetworkShape {
         match self {
             Self::Mlp(shape) => shape.layers(),
             Self::TransformerXl(shape) => shape.layers(),
-        }
-    }
-}
-
-impl NetworkShape {
-    /// Numbers of what has one for each different token: an embedding.
-    pub fn embedding(&self) -> u64 {
-        match self {
-            Self::Mlp(_) => 0,
-            Self::TransformerXl(shape) => (shape.vocabulary as u64).saturating_mul(shape.width as u64),
         }
     }
 }
@@ -133,27 +124,46 @@ impl Network {
         }
     }
 
-    /// The logits `[outputs × positions]`.
+    /// Computes what [`loss`](Self::loss) and [`logits_at`](Self::logits_at) tell of.
     ///
     /// # Panics
     /// If the input is not of the network's kind or size.
-    pub fn forward(&mut self, isa: Isa, input: Input<'_>, mode: Mode) -> &Matrix {
+    pub fn forward(&mut self, isa: Isa, input: Input<'_>, mode: Mode) {
         match (self, input) {
-            (Self::Mlp(network), Input::Features(x)) => network.forward(isa, x, mode),
+            (Self::Mlp(network), Input::Features(x)) => {
+                network.forward(isa, x, mode);
+            }
             (Self::TransformerXl(network), Input::Tokens(tokens)) => network.forward(isa, tokens, mode),
             _ => panic!("{MISFIT}"),
         }
     }
 
-    /// The logits, and where to write the loss's gradient with respect to them before [`backward`](Self::backward).
-    pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
+    /// The loss of the last forward pass against the `targets`, one for each position; with the gradient that
+    /// [`backward`](Self::backward) begins with, if that is to follow.
+    ///
+    /// # Panics
+    /// If there is not one target for each position, one is no output, or label smoothing is asked of adaptive softmax.
+    pub fn loss(&mut self, isa: Isa, targets: &[u32], label_smoothing: f32, with_gradient: bool) -> Loss {
         match self {
-            Self::Mlp(network) => network.logits_and_gradient(),
-            Self::TransformerXl(network) => network.logits_and_gradient(),
+            Self::Mlp(network) => network.loss(isa, targets, label_smoothing, with_gradient),
+            Self::TransformerXl(network) => network.loss(isa, targets, label_smoothing, with_gradient),
         }
     }
 
-    /// The gradients that are `wanted`, for the input of the last forward pass, as [`Mlp::backward`] has them.
+    /// Numbers of all outputs at one position of the last forward pass, whose softmax is their probabilities: logits, of adaptive softmax
+    /// the logarithms of these probabilities.
+    ///
+    /// # Panics
+    /// If there was no such position.
+    pub fn logits_at(&mut self, isa: Isa, position: usize, logits: &mut Vec<f32>) {
+        match self {
+            Self::Mlp(network) => column(network.logits(), position, logits),
+            Self::TransformerXl(network) => network.logits_at(isa, position, logits),
+        }
+    }
+
+    /// The gradients that are `wanted` of the last [`loss`](Self::loss), for the input of the last forward pass, as [`Mlp::backward`] has
+    /// them; once for each loss.
     ///
     /// # Panics
     /// If `input` is not that of the last forward pass.

@@ -10,20 +10,21 @@ mod norm;
 mod pass;
 mod shape;
 mod streams;
+mod table;
 mod tied;
 
 use topkast::{Seed, SparseWeight};
 use topkast_kernels::{AttentionShape, Isa, Matrix, dropout as drop_out};
 
 use crate::named::NamedLinear;
-use crate::{BackwardTimes, Gradients, Linear, Mode, ParameterMut};
+use crate::{BackwardTimes, Gradients, Linear, Loss, Mode, ParameterMut};
 use distances::sinusoids;
 use dropout::Dropout;
 use layer::{Layer, LinearGradients};
 pub use memory::{Memory, MemoryError};
 use pass::{Pass, Scratch};
-pub use shape::TransformerXlShape;
-use tied::TiedEmbedding;
+pub use shape::{Clusters, TransformerXlShape};
+use table::Table;
 
 /// A segment of text: the same number of consecutive tokens of each of some streams.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +43,11 @@ pub struct Tokens<'a> {
 /// xₗ₊₁ = norm(yₗ + dropout(W₂·dropout(activation(W₁·yₗ + b₁)) + b₂))
 /// logits = E·x_L + b
 /// ```
+/// or, with clusters, embeddings and probabilities of an [`AdaptiveTable`](crate::AdaptiveTable).
 /// Position `stream · T + time` of an activation is a stream's token at that time. Distances are known to attention alone.
 #[derive(Debug)]
 pub struct TransformerXl {
-    embedding: TiedEmbedding,
+    table: Table,
     layers: Vec<Layer>,
     heads: usize,
     width: usize,
@@ -56,8 +58,6 @@ pub struct TransformerXl {
     /// R, of the distances that occurred.
     distances: Matrix,
     embedded: Matrix,
-    logits: Matrix,
-    d_logits: Matrix,
     /// Of every layer after a pass for [`Gradients::Activations`]; else one that the layers use in turn.
     gradients: Vec<LinearGradients>,
     keeps_gradients: bool,
@@ -66,11 +66,12 @@ pub struct TransformerXl {
 
 impl TransformerXl {
     /// A network of linear layers that are made already, one for each of [`TransformerXlShape::layers`]. The embedding is drawn from
-    /// `seed`, normal with variance 1/width; gains begin at 1, biases, u and w at 0, the memory is empty.
+    /// `seed`, normal with variance 1/width, or as [`AdaptiveTable::new`](crate::AdaptiveTable::new) does; gains begin at 1, biases, u and
+    /// w at 0, the memory is empty.
     ///
     /// # Panics
     /// If the layers are not as many or not of those sizes, the width is odd or no multiple of the heads, the rate of dropout is
-    /// outside [0, 1), or the embedding's size overflows.
+    /// outside [0, 1), the embedding's size overflows, or there is no adaptive table of such a shape.
     pub fn from_layers(shape: &TransformerXlShape, linears: Vec<Linear>, seed: Seed) -> Self {
         let (width, heads) = (shape.width, shape.heads);
         assert!(heads > 0 && width.is_multiple_of(heads), "{width} features for {heads} heads");
@@ -81,7 +82,7 @@ impl TransformerXl {
         let named = sizes.iter().zip(linears);
         let mut named = named.map(|((name, size), linear)| NamedLinear::new(name, *size, linear));
         Self {
-            embedding: TiedEmbedding::new(shape.vocabulary, width, seed),
+            table: Table::new(shape, seed),
             layers: (0..shape.layers).map(|number| Layer::new(number, shape, &mut named)).collect(),
             heads,
             width,
@@ -90,38 +91,34 @@ impl TransformerXl {
             dropout: Dropout::new(0.0, Mode::Evaluate),
             distances: Matrix::default(),
             embedded: Matrix::default(),
-            logits: Matrix::default(),
-            d_logits: Matrix::default(),
             gradients: Vec::new(),
             keeps_gradients: false,
             scratch: Scratch::default(),
         }
     }
 
-    /// The logits `[vocabulary × streams · T]` of what follows each token. Attention sees the memory, which then moves on to hold these
-    /// tokens, in either mode.
+    /// Computes what follows each token, for [`loss`](Self::loss) and [`logits_at`](Self::logits_at) to tell of: position
+    /// `stream · T + time`. Attention sees the memory, which then moves on to hold these tokens, in either mode.
     ///
     /// # Panics
     /// If the tokens do not divide into the streams, are of other streams than the memory, or one is not below the vocabulary's size.
-    pub fn forward(&mut self, isa: Isa, tokens: Tokens<'_>, mode: Mode) -> &Matrix {
+    pub fn forward(&mut self, isa: Isa, tokens: Tokens<'_>, mode: Mode) {
         let shape = self.begin(tokens);
         self.dropout = Dropout::new(self.rate, mode);
         sinusoids(self.width, shape.memory + shape.queries, &mut self.distances);
-        self.embedding.embed(isa, tokens.ids, &mut self.embedded);
+        self.table.embed(isa, tokens.ids, &mut self.embedded);
         if let Some((key, rate)) = self.dropout.embedding() {
             drop_out(isa, key, rate, &mut self.embedded);
         }
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
-            let (x, layer) = (before.last().map_or(&self.embedded, Layer::output), &mut rest[0]);
+            let (x, layer) = (output(before, &self.embedded), &mut rest[0]);
             let inputs = [x, &self.memory.layers()[number], &self.distances];
             layer.forward(isa, shape, inputs, self.dropout.layer(number), &mut self.scratch.flow);
             self.memory.keep(number, layer.context(x));
         }
         self.memory.move_on(shape.queries);
-        let h = self.layers.last().map_or(&self.embedded, Layer::output);
-        self.embedding.logits(isa, h, &mut self.logits);
-        &self.logits
+        self.table.forward(isa, output(&self.layers, &self.embedded));
     }
 
     /// What attention is to work on.
@@ -131,7 +128,7 @@ impl TransformerXl {
             "{} tokens for {streams} streams",
             ids.len()
         );
-        let vocabulary = self.embedding.vocabulary();
+        let vocabulary = self.table.vocabulary();
         assert!(ids.iter().all(|&id| (id as usize) < vocabulary), "tokens must be below {vocabulary}");
         self.memory.begin(self.layers.len(), self.width, streams);
         AttentionShape {
@@ -143,20 +140,30 @@ impl TransformerXl {
         }
     }
 
-    /// The result of the last [`forward`](Self::forward).
-    pub fn logits(&self) -> &Matrix {
-        &self.logits
+    /// The loss of the last forward pass against what should follow each token; with the gradient that [`backward`](Self::backward) begins
+    /// with, if that is to follow before anything else. Adaptive softmax tells of no right answers, and leaves its part of the table's
+    /// gradients already.
+    ///
+    /// # Panics
+    /// If there is not one target for each position, one is not below the vocabulary's size, or label smoothing is asked of adaptive
+    /// softmax.
+    pub fn loss(&mut self, isa: Isa, targets: &[u32], label_smoothing: f32, with_gradient: bool) -> Loss {
+        let dh = with_gradient.then_some(&mut self.scratch.flow);
+        self.table.loss(isa, output(&self.layers, &self.embedded), targets, label_smoothing, dh)
     }
 
-    /// The logits, and where to write the loss's gradient with respect to them before [`backward`](Self::backward).
-    pub fn logits_and_gradient(&mut self) -> (&Matrix, &mut Matrix) {
-        self.d_logits.ensure(self.logits.features(), self.logits.positions());
-        (&self.logits, &mut self.d_logits)
+    /// Numbers of all tokens at one position of the last forward pass, whose softmax is their probabilities of following: logits, of
+    /// adaptive softmax the logarithms of these probabilities.
+    ///
+    /// # Panics
+    /// If there was no such position.
+    pub fn logits_at(&mut self, isa: Isa, position: usize, logits: &mut Vec<f32>) {
+        self.table.logits_at(isa, output(&self.layers, &self.embedded), position, logits);
     }
 
-    /// The gradients that are `wanted`, for the tokens of the last forward pass and the memory as it was then. Without `All` those of
-    /// entries of B∖A are zero; with `Activations` those of linear layers and embedding stay what they were (the few others
-    /// come along). Returns how long it took.
+    /// The gradients that are `wanted` of the last loss, for the tokens of the last forward pass and the memory as it was then; once for
+    /// each [`loss`](Self::loss). Without `All` those of entries of B∖A are zero; with `Activations` those of linear layers and the
+    /// table stay what they were (the few others come along). Returns how long it took.
     ///
     /// # Panics
     /// If `tokens` are not as many as in the last forward pass.
@@ -168,11 +175,11 @@ impl TransformerXl {
             self.gradients.resize_with(kept, LinearGradients::default);
         }
         let mut pass = Pass::new(isa, wanted);
-        let h = self.layers.last().map_or(&self.embedded, Layer::output);
-        self.embedding.logits_backward(&mut pass, h, &self.d_logits, &mut self.scratch.flow);
+        let h = output(&self.layers, &self.embedded);
+        self.table.backward(&mut pass, h, &mut self.scratch.flow);
         for number in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(number);
-            let x = before.last().map_or(&self.embedded, Layer::output);
+            let x = output(before, &self.embedded);
             let gradients = &mut self.gradients[if self.keeps_gradients { number } else { 0 }];
             let (inputs, dropout) = ([x, &self.distances], self.dropout.layer(number));
             rest[0].backward(&mut pass, inputs, dropout, gradients, &mut self.scratch);
@@ -180,7 +187,7 @@ impl TransformerXl {
         if let Some((key, rate)) = self.dropout.embedding() {
             pass.activations(|isa| drop_out(isa, key, rate, &mut self.scratch.flow));
         }
-        self.embedding.embed_backward(&mut pass, tokens.ids, &self.scratch.flow);
+        self.table.embed_backward(&mut pass, tokens.ids, &self.scratch.flow);
         pass.times
     }
 
@@ -194,17 +201,15 @@ impl TransformerXl {
         assert!(self.keeps_gradients, "only a backward pass for activations keeps their gradients");
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
-            let x = before.last().map_or(&self.embedded, Layer::output);
+            let x = output(before, &self.embedded);
             rest[0].for_each_gradient([x, &self.distances], &self.gradients[number], &mut visit);
         }
     }
 
     /// Calls `visit` with the name of every parameter and the parameter, always in the same order.
     pub fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
-        let [weight, bias] = self.embedding.parameters();
-        visit("embedding.weight", weight);
+        self.table.visit(visit);
         self.layers.iter_mut().for_each(|layer| layer.visit(visit));
-        visit("output.bias", bias);
     }
 
     /// The linear layers with their names, as [`TransformerXlShape::layers`] has them, in that order.
@@ -219,7 +224,7 @@ impl TransformerXl {
 
     /// How many different tokens it knows.
     pub fn vocabulary(&self) -> usize {
-        self.embedding.vocabulary()
+        self.table.vocabulary()
     }
 
     /// How many layers it has.
@@ -240,4 +245,9 @@ impl TransformerXl {
         assert!(memory.fits(self.layers.len(), self.width), "the memory is of a network of another shape");
         std::mem::replace(&mut self.memory, memory)
     }
+}
+
+/// x_L.
+fn output<'a>(layers: &'a [Layer], embedded: &'a Matrix) -> &'a Matrix {
+    layers.last().map_or(embedded, Layer::output)
 }

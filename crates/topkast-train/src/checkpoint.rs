@@ -176,7 +176,7 @@ impl Checkpoint {
     pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
         let shape = self.config.shape(inputs, classes);
         let plans = self.config.plans(&shape)?;
-        let embedding = (size_of::<f32>() as u64).saturating_mul(shape.embedding());
+        let embedding = (size_of::<f32>() as u64).saturating_mul(self.config.model.embedding(classes)?);
         // Of layers chosen for together the plans say nothing.
         let mut least =
             self.config.global_counts(&shape)?.map_or(0, |all| size_of::<f32>() as u64 * all.backward as u64);

@@ -122,6 +122,10 @@ impl Config {
         self.sparsity.check()?;
         self.optimizer.check()?;
         self.train.check()?;
+        if self.train.label_smoothing > 0.0 && !self.model.knows_all_probabilities() {
+            let allowed = "must be 0 with model.adaptive_cutoffs, whose loss does not know the probabilities of all tokens";
+            return Err(ConfigError::value("train.label_smoothing", self.train.label_smoothing, allowed));
+        }
         self.check_weights()
     }
 

@@ -11,7 +11,7 @@ use crate::summary::LayerSummary;
 pub struct Flops {
     /// The forward passes: D of a layer's entries.
     pub forward: f64,
-    /// The gradients with respect to activations: D, and none in the first layer.
+    /// The gradients with respect to activations: D, and none in the first layer, unless that is an embedding, the output layer's weight.
     pub input_gradient: f64,
     /// The gradients of weights: D + M, and D once B∖A gets no more updates.
     pub weight_gradient: f64,
@@ -33,18 +33,20 @@ pub(crate) struct Shares {
 
 impl Flops {
     /// Of `layers`, the first one first. Dense products compute all of a layer's entries, and layers that are `pruned` the mean over the
-    /// run.
+    /// run. Some layers compute for a share of the `positions` alone.
     pub(crate) fn of(
         layers: &[LayerSummary],
         shares: &Shares,
         pruned: impl Fn(&LayerSummary) -> Option<f64>,
+        positions: impl Fn(&LayerSummary) -> f64,
     ) -> Self {
         let (mut flops, mut dense) = (Self::default(), 0.0);
         for (number, layer) in layers.iter().enumerate() {
-            let input_gradients = if number == 0 { 0.0 } else { 1.0 };
-            let n = layer.n as f64;
+            let input_gradients = if number == 0 && !layer.name.starts_with("embedding") { 0.0 } else { 1.0 };
+            let computed = |entries: u64| entries as f64 * positions(layer);
+            let n = computed(layer.n);
             let (active, backward) = match layer.products {
-                Products::Sparse => (layer.active as f64, layer.backward as f64),
+                Products::Sparse => (computed(layer.active), computed(layer.backward)),
                 Products::Dense => (n, n),
             };
             let mean = if layer.sparse { pruned(layer) } else { None };
@@ -101,7 +103,7 @@ mod tests {
     #[track_caller]
     fn check(layers: &[LayerSummary], shares: [f64; 3], of: f64, want: [f64; 4]) {
         let [explore, dense_gradients, dense_passes] = shares;
-        let flops = Flops::of(layers, &Shares { explore, dense_gradients, dense_passes }, |_| None);
+        let flops = Flops::of(layers, &Shares { explore, dense_gradients, dense_passes }, |_| None, |_| 1.0);
         let got = [flops.forward, flops.input_gradient, flops.weight_gradient, flops.refresh];
         for (got, want) in got.into_iter().zip(want) {
             assert!((got - want / of).abs() < 1e-12, "{flops:?}, {want} of {of} expected");
@@ -127,8 +129,28 @@ mod tests {
     fn pruned_layers_cost_their_mean() {
         let layers = [layer(true, 100, 10, 20, Products::Sparse)];
         let shares = Shares { explore: 1.0, ..Shares::default() };
-        let flops = Flops::of(&layers, &shares, |layer| Some(layer.n as f64 / 2.0));
+        let flops = Flops::of(&layers, &shares, |layer| Some(layer.n as f64 / 2.0), |_| 1.0);
         assert_eq!(flops.total(), (50.0 + 50.0) / 200.0);
+    }
+
+    #[test]
+    fn layers_of_few_positions_cost_little() {
+        let layer = |n| layer(false, n, n, n, Products::Dense);
+        let layers = [layer(100), layer(40), layer(60)];
+        let flops =
+            Flops::of(&layers, &Shares::default(), |_| None, |layer| if layer.n == 40 { 0.25 } else { 1.0 });
+        // 2 · 100 + 3 · 10 + 3 · 60.
+        assert!((flops.forward - 170.0 / 410.0).abs() < 1e-12, "{flops:?}");
+        assert!((flops.total() - 1.0).abs() < 1e-12, "{flops:?}");
+    }
+
+    #[test]
+    fn an_embedding_computes_as_the_output_layer() {
+        let embedding =
+            LayerSummary { name: "embedding".to_owned(), ..layer(false, 40, 40, 40, Products::Dense) };
+        let layers = [embedding, layer(true, 100, 10, 20, Products::Sparse)];
+        // Dense: 3 · 40 + 3 · 100.
+        check(&layers, [1.0, 0.0, 0.0], 420.0, [50.0, 50.0, 60.0, 0.0]);
     }
 
     #[test]
@@ -136,7 +158,7 @@ mod tests {
         let layers =
             [layer(false, 100, 100, 100, Products::Dense), layer(false, 100, 100, 100, Products::Dense)];
         check(&layers, [1.0, 0.0, 0.0], 5.0, [2.0, 1.0, 2.0, 0.0]);
-        assert_eq!(Flops::of(&layers, &Shares::default(), |_| None).total(), 1.0);
+        assert_eq!(Flops::of(&layers, &Shares::default(), |_| None, |_| 1.0).total(), 1.0);
     }
 
     /// Paper, figure 2: D forward, D back to the inputs, D + M for the weights, over 3, but for the first layer's inputs.
@@ -144,6 +166,8 @@ mod tests {
     fn deep_networks_approach_the_papers_number() {
         let layers = vec![layer(true, 1000, 100, 200, Products::Sparse); 1000];
         let shares = Shares { explore: 1.0, ..Shares::default() };
-        assert!((Flops::of(&layers, &shares, |_| None).total() - (0.1 + 0.1 + 0.2) / 3.0).abs() < 1e-3);
+        assert!(
+            (Flops::of(&layers, &shares, |_| None, |_| 1.0).total() - (0.1 + 0.1 + 0.2) / 3.0).abs() < 1e-3
+        );
     }
 }

@@ -9,8 +9,8 @@ pub struct StepReport {
     pub step: u64,
     /// Mean loss over the batch, before the update.
     pub loss: f64,
-    /// Fraction of the batch classified right, before the update.
-    pub accuracy: f64,
+    /// Fraction of the batch classified right, before the update; none where that is not known, as with adaptive softmax.
+    pub accuracy: Option<f64>,
     /// Samples in the batch.
     pub samples: usize,
     /// Learning rate.
@@ -58,7 +58,7 @@ pub struct Phases {
     pub refresh: Duration,
     /// The forward pass.
     pub forward: Duration,
-    /// The loss and its gradient.
+    /// The loss and its gradient; of adaptive softmax with its products.
     pub loss: Duration,
     /// The gradients with respect to activations, through dropout and nonlinearities.
     pub input_gradient: Duration,

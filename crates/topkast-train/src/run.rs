@@ -213,11 +213,11 @@ impl<'a> Run<'a> {
     fn log_step(&mut self, report: &StepReport, ms: f64) -> Result<(), TrainError> {
         let mut values = vec![
             ("loss", report.loss),
-            ("accuracy", report.accuracy),
             ("lr", report.lr),
             ("step_ms", ms),
             ("samples_per_second", report.samples as f64 / ms * 1e3),
         ];
+        values.extend(report.accuracy.map(|accuracy| ("accuracy", accuracy)));
         if let Some(refresh) = self.refresh.take() {
             values.push(("mask_change", refresh.newly_active as f64 / refresh.active.max(1) as f64));
             values.push(("entered", refresh.entered as f64));
@@ -236,11 +236,8 @@ impl<'a> Run<'a> {
         let [loss, accuracy, metric] =
             ["loss", "accuracy", score.metric.name()].map(|what| format!("{on}_{what}"));
         self.phase_seconds.add_evaluation(start.elapsed());
-        let mut values = vec![
-            (loss.as_str(), score.loss),
-            (accuracy.as_str(), score.accuracy),
-            ("seconds", self.seconds()),
-        ];
+        let mut values = vec![(loss.as_str(), score.loss), ("seconds", self.seconds())];
+        values.extend(score.accuracy.map(|share| (accuracy.as_str(), share)));
         if score.metric != Metric::Accuracy {
             values.push((&metric, score.value()));
         }
@@ -298,7 +295,7 @@ impl<'a> Run<'a> {
             validation_perplexity: validation.and_then(|score| score.of(Metric::Perplexity)),
             test_accuracy: test.accuracy,
             test_loss: test.loss,
-            validation_accuracy: validation.map(|score| score.accuracy),
+            validation_accuracy: validation.and_then(|score| score.accuracy),
             validation_loss: validation.map(|score| score.loss),
             steps: self.trainer.steps_done(),
             seconds,

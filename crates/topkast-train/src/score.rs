@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
-use topkast_nn::{Input, Mode, Network};
+use topkast_kernels::{Isa, Matrix};
+use topkast_nn::{Input, Loss, Mode, Network};
 
 use crate::data::{Dataset, Normalizer, Order, fill_batch};
 
@@ -12,8 +12,8 @@ use crate::data::{Dataset, Normalizer, Order, fill_batch};
 pub struct Score {
     /// Mean cross-entropy, without label smoothing.
     pub loss: f64,
-    /// Fraction classified right.
-    pub accuracy: f64,
+    /// Fraction classified right; none where that is not known, as with adaptive softmax.
+    pub accuracy: Option<f64>,
     /// Number of samples; of a text, of tokens.
     pub samples: usize,
     /// By what the task is judged.
@@ -50,10 +50,16 @@ impl Metric {
 }
 
 impl Score {
+    /// What the loss of all samples comes to.
+    pub(crate) fn new(loss: Loss, samples: usize, metric: Metric) -> Self {
+        let (loss, accuracy) = means(loss, samples);
+        Self { loss, accuracy, samples, metric }
+    }
+
     /// By the task's metric.
     pub fn value(&self) -> f64 {
         match self.metric {
-            Metric::Accuracy => self.accuracy,
+            Metric::Accuracy => self.accuracy.expect("it is known of images"),
             Metric::BitsPerCharacter => self.loss / std::f64::consts::LN_2,
             Metric::Perplexity => self.loss.exp(),
         }
@@ -70,13 +76,20 @@ impl Score {
 /// The metric, and what else there is to say.
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (value, percent) = (self.value(), self.accuracy * 100.0);
+        let value = self.value();
         match self.metric {
-            Metric::Accuracy => write!(f, "accuracy {percent:.2}%, loss {:.4}", self.loss),
-            Metric::BitsPerCharacter => write!(f, "{value:.4} bits per character, {percent:.2}% right"),
-            Metric::Perplexity => write!(f, "perplexity {value:.2}, {percent:.2}% right"),
+            Metric::Accuracy => return write!(f, "accuracy {:.2}%, loss {:.4}", value * 100.0, self.loss),
+            Metric::BitsPerCharacter => write!(f, "{value:.4} bits per character")?,
+            Metric::Perplexity => write!(f, "perplexity {value:.2}")?,
         }
+        self.accuracy.map_or(Ok(()), |accuracy| write!(f, ", {:.2}% right", accuracy * 100.0))
     }
+}
+
+/// The mean loss of some samples, and the fraction of right answers.
+pub(crate) fn means(Loss { sum, correct }: Loss, samples: usize) -> (f64, Option<f64>) {
+    let mean = |sum| sum / samples as f64;
+    (mean(sum), correct.map(|correct| mean(correct as f64)))
 }
 
 /// Scores `network`, with A only and without dropout, on all of `dataset`; `x` and `labels` are room for a batch.
@@ -90,19 +103,11 @@ pub(crate) fn evaluate(
     labels: &mut Vec<u32>,
 ) -> Score {
     let order = Order::in_sequence(dataset.len());
-    let (mut loss, mut correct) = (0.0, 0);
+    let mut loss = Loss::ZERO;
     for number in 0..order.batches(batch) {
         fill_batch(dataset, normalizer, order.batch(number, batch), x, labels);
-        let logits = network.forward(isa, Input::Features(x), Mode::Evaluate);
-        let sums = softmax_cross_entropy(isa, logits, labels, 0.0, None);
-        loss += sums.loss;
-        correct += sums.correct;
+        network.forward(isa, Input::Features(x), Mode::Evaluate);
+        loss += network.loss(isa, labels, 0.0, false);
     }
-    let samples = dataset.len();
-    Score {
-        loss: loss / samples as f64,
-        accuracy: correct as f64 / samples as f64,
-        samples,
-        metric: Metric::Accuracy,
-    }
+    Score::new(loss, dataset.len(), Metric::Accuracy)
 }

@@ -4,7 +4,7 @@
 //! Dropout is off, as the paper knows none: a dropped unit would take the saliency of all its weights with it.
 
 use topkast::{Largest, Scale};
-use topkast_kernels::{Isa, softmax_cross_entropy};
+use topkast_kernels::Isa;
 use topkast_nn::{Gradients, Input, LayerPlan, Mode, Network};
 
 use crate::TrainError;
@@ -24,10 +24,8 @@ pub(crate) fn start(
     labels: &[u32],
 ) -> Result<f64, TrainError> {
     network.forward(isa, input, Mode::Evaluate);
-    let (logits, gradient) = network.logits_and_gradient();
-    let sums =
-        softmax_cross_entropy(isa, logits, labels, config.train.label_smoothing as f32, Some(gradient));
-    let loss = sums.loss / labels.len() as f64;
+    let loss = network.loss(isa, labels, config.train.label_smoothing as f32, true);
+    let loss = loss.sum / labels.len() as f64;
     if !loss.is_finite() {
         return Ok(loss);
     }

@@ -14,8 +14,9 @@ use crate::time_split::PhaseSeconds;
 pub struct Summary {
     /// Which of the scores the task is judged by.
     pub task_metric: String,
-    /// Fraction of the test data classified right; of a text, of the tokens predicted.
-    pub test_accuracy: f64,
+    /// Fraction of the test data classified right; of a text, of the tokens predicted, unless adaptive softmax does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
     /// Bits per character on the test data, of a text in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_bpc: Option<f64>,
@@ -180,7 +181,8 @@ pub fn layer_summaries(
             layer.dense_training_bytes += parameter.values.len() as u64 * dense_entry;
         }
     });
-    for (layer, (_, linear)) in layers.iter_mut().zip(network.linears()) {
+    for (name, linear) in network.linears() {
+        let layer = layers.iter_mut().find(|layer| layer.name == name).expect("every layer has a weight");
         if let Linear::Sparse(linear) = linear {
             if linear.dense_bytes() > 0 {
                 layer.products = Products::Dense;

@@ -1,5 +1,6 @@
 //! What a network is trained on: serving it step by step, and telling how well a network does on it.
 
+mod clusters;
 mod images;
 mod text;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use topkast_kernels::Isa;
 use topkast_nn::{Input, Network};
 
+pub(crate) use clusters::ClusterShares;
 pub(crate) use images::Images;
 pub(crate) use text::{Evaluation, Text};
 
@@ -149,6 +151,14 @@ impl Task {
         match self {
             Self::Images(task) => task.labels(),
             Self::Text(task) => task.labels(),
+        }
+    }
+
+    /// For how many positions the layer of this name computes, as a fraction of all.
+    pub(crate) fn share_of_positions(&self, layer: &str) -> f64 {
+        match self {
+            Self::Images(_) => 1.0,
+            Self::Text(task) => task.share_of_positions(layer),
         }
     }
 

@@ -5,8 +5,8 @@ mod start;
 use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
-use topkast_kernels::{Isa, softmax_cross_entropy, sum_of_squares};
-use topkast_nn::{Gradients, Linear, Mode, Network, ParameterMut};
+use topkast_kernels::{Isa, sum_of_squares};
+use topkast_nn::{Gradients, Linear, Loss, Mode, Network, ParameterMut};
 
 use crate::TrainError;
 use crate::accumulate::Accumulated;
@@ -18,7 +18,7 @@ use crate::products::{self, LayerProducts};
 use crate::pull::{self, Pull};
 use crate::refresh::Refresh;
 use crate::report::{Clock, Phases, StepReport};
-use crate::score::Score;
+use crate::score::{Score, means};
 use crate::summary::LayerSummary;
 use crate::task::Task;
 use crate::weights::{self, Fingerprint};
@@ -45,10 +45,8 @@ pub struct Trainer {
 }
 
 /// What the batches of a step came to.
-#[derive(Default)]
 struct Pass {
-    loss: f64,
-    correct: usize,
+    loss: Loss,
     samples: usize,
     phases: Phases,
 }
@@ -176,7 +174,7 @@ impl Trainer {
     /// # Errors
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let mut pass = Pass::default();
+        let mut pass = Pass { loss: Loss::ZERO, samples: 0, phases: Phases::default() };
         let mut clock = Clock::start();
         let refresh = self.refresh.before_step(&mut self.network, self.step);
         pass.phases.refresh = clock.lap();
@@ -193,7 +191,7 @@ impl Trainer {
                 self.accumulated.add(&mut self.network, part, parts);
             }
         }
-        let Pass { loss, correct, samples, mut phases } = pass;
+        let Pass { loss, samples, mut phases } = pass;
         clock.lap();
         let lr = self.schedule.rate(self.step);
         let input = self.task.input();
@@ -204,29 +202,27 @@ impl Trainer {
         }
         phases.update = clock.lap();
         self.step += 1;
-        let (loss, accuracy) = (loss / samples as f64, correct as f64 / samples as f64);
+        let (loss, accuracy) = means(loss, samples);
         let refresh = refresh.or(instead);
         Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
     }
 
     /// The gradients that are `wanted` of a batch.
     fn pass(&mut self, number: u64, wanted: Gradients, pass: &mut Pass) -> Result<(), TrainError> {
-        let Pass { loss, correct, samples, phases } = pass;
+        let Pass { loss, samples, phases } = pass;
         let mut clock = Clock::start();
         self.task.load(number, &mut self.network);
         phases.load += clock.lap();
         let mode = Mode::Train(self.seed.named("dropout").numbered(number));
         self.network.forward(self.isa, self.task.input(), mode);
         phases.forward += clock.lap();
-        let (logits, gradient) = self.network.logits_and_gradient();
         let smoothing = self.config.train.label_smoothing as f32;
-        let sums = softmax_cross_entropy(self.isa, logits, self.task.labels(), smoothing, Some(gradient));
+        let of_batch = self.network.loss(self.isa, self.task.labels(), smoothing, true);
         phases.loss += clock.lap();
-        if !sums.loss.is_finite() {
+        if !of_batch.sum.is_finite() {
             return Err(self.diverged("the loss".to_owned()));
         }
-        *loss += sums.loss;
-        *correct += sums.correct;
+        *loss += of_batch;
         *samples += self.task.labels().len();
         let backward = self.network.backward(self.isa, self.task.input(), wanted);
         phases.input_gradient += backward.input_gradient;
@@ -320,7 +316,7 @@ impl Trainer {
             dense_gradients: self.dense_gradient_share(),
             dense_passes: if snip { 1.0 / steps.max(1) as f64 } else { 0.0 },
         };
-        Flops::of(layers, &shares, pruned)
+        Flops::of(layers, &shares, pruned, |layer| self.task.share_of_positions(&layer.name))
     }
 
     /// Steps in an epoch.

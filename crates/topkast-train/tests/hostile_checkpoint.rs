@@ -7,6 +7,8 @@ mod counting;
 mod global;
 #[path = "hostile_checkpoint/later.rs"]
 mod later;
+#[path = "hostile_checkpoint/text.rs"]
+mod text;
 
 use std::collections::HashMap;
 use std::fs;

@@ -3,36 +3,57 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use common::{Tensors, advance, assert_same, finish, tensors};
 use tempfile::TempDir;
+use topkast_nn::NetworkShape;
 use topkast_train::checkpoint::Checkpoint;
 use topkast_train::text::Sampling;
-use topkast_train::{Config, Metric, Purpose, Trainer, load_trained};
+use topkast_train::{Config, Metric, Outcome, Purpose, RunDir, Trainer, load_trained, read_metrics, run};
 
-/// A folder with a text in bytes: sums and their results, which can be learnt.
-struct Workplace(TempDir);
+/// A folder with a text: sums and their results, which can be learnt.
+struct Workplace {
+    dir: TempDir,
+    /// What a network of this text is set to.
+    settings: Vec<String>,
+}
 
 impl Workplace {
+    /// In bytes.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let sums = (0..400).map(|number| {
-            let (a, b) = (number % 7, number * 5 % 9);
-            format!("{a} and {b} are {}.\n", a + b)
-        });
-        fs::write(dir.path().join("sums.txt"), sums.collect::<String>()).unwrap();
-        Self(dir)
+        let path = dir.path().join("sums.txt");
+        fs::write(&path, sums(0..400)).unwrap();
+        let settings = vec!["data.kind=bytes".to_owned(), format!("data.path={}", path.display())];
+        Self { dir, settings }
+    }
+
+    /// In words of which some are rare, for a network with an adaptive table.
+    fn words() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (part, numbers) in [("train", 0..400), ("valid", 400..440), ("test", 440..480)] {
+            let rare = |number| format!("rare words are {} and {} .\n", number % 37, number % 31);
+            let text = format!(
+                "{} .\n{}",
+                sums(numbers.clone()).replace('.', " ."),
+                numbers.map(rare).collect::<String>()
+            );
+            fs::write(dir.path().join(format!("{part}.txt")), text).unwrap();
+        }
+        let path = format!("data.path={}", dir.path().display());
+        let settings =
+            ["data.kind=words", &path, "model.adaptive_cutoffs=[6, 16]", "model.adaptive_div_value=2"];
+        Self { settings: settings.map(str::to_owned).to_vec(), dir }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
     }
 
     fn config(&self, overrides: &[&str]) -> Config {
-        let path = format!("data.path={}", self.path("sums.txt").display());
         let base = [
-            "data.kind=bytes",
-            &path,
             "model.kind=transformer-xl",
             "model.layers=2",
             "model.width=24",
@@ -49,8 +70,9 @@ impl Workplace {
             "train.batch=4",
             "train.steps=12",
         ];
-        let all: Vec<String> = base.iter().chain(overrides).map(|&setting| setting.to_owned()).collect();
-        Config::load(None, &all).unwrap()
+        let own = self.settings.iter().map(String::as_str);
+        let all = base.into_iter().chain(own).chain(overrides.iter().copied()).map(str::to_owned);
+        Config::load(None, &all.collect::<Vec<_>>()).unwrap()
     }
 
     fn trainer(&self, overrides: &[&str]) -> Trainer {
@@ -69,26 +91,39 @@ impl Workplace {
     }
 }
 
+fn sums(numbers: std::ops::Range<u32>) -> String {
+    let sum = |number| {
+        let (a, b) = (number % 7, number * 5 % 9);
+        format!("{a} and {b} are {}.\n", a + b)
+    };
+    numbers.map(sum).collect()
+}
+
 /// Everything that training has: more passes than one over the text, so that memory is emptied in between, batches added up, dropout.
 const ALL: [&str; 4] =
     ["train.accumulate=2", "model.dropout=0.1", "optimizer.clip_norm=0.5", "train.steps=120"];
 
 #[test]
 fn threads_do_not_matter() {
-    let place = Workplace::new();
     let settings = ["train.steps=8", "model.width=72", "model.feed_forward=300", "model.dropout=0.1"];
-    let (losses, want) = place.trained(1, &settings);
-    for threads in [2, 3] {
-        let (other, got) = place.trained(threads, &settings);
-        assert_eq!(other, losses, "losses on {threads} threads");
-        assert_same(&got, &want, &format!("{threads} threads"));
+    for place in [Workplace::new(), Workplace::words()] {
+        let (losses, want) = place.trained(1, &settings);
+        for threads in [2, 3] {
+            let (other, got) = place.trained(threads, &settings);
+            assert_eq!(other, losses, "losses on {threads} threads");
+            assert_same(&got, &want, &format!("{threads} threads"));
+        }
     }
 }
 
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one() {
-    let place = Workplace::new();
-    for method in ["top-kast", "set", "rigl", "pruning", "snip", "static", "dense"] {
+    let (bytes, words) = (Workplace::new(), Workplace::words());
+    let methods =
+        ["top-kast", "set", "rigl", "pruning", "snip", "static", "dense"].map(|method| (&bytes, method));
+    for (place, method) in
+        methods.into_iter().chain([(&words, "top-kast"), (&words, "rigl"), (&words, "snip")])
+    {
         let method = format!("sparsity.method={method}");
         let settings = [&ALL[..], &[&method]].concat();
         let (losses, want) = place.trained(2, &settings);
@@ -138,6 +173,69 @@ fn it_learns_and_generates() {
     assert_ne!(text(3.0, 5), text(3.0, 6));
 }
 
+/// Training, scoring and generating with an adaptive table, of which accuracies are not known.
+#[test]
+fn words_are_learnt_by_an_adaptive_table() {
+    let place = Workplace::words();
+    let config = place.config(&[
+        "train.steps=300",
+        "optimizer.lr=0.005",
+        "train.evaluate_every=100",
+        "train.log_every=100",
+    ]);
+    let before = Trainer::new(config.clone()).unwrap().validate().unwrap();
+    let dir = RunDir::create(&place.path("run")).unwrap();
+    let outcome = run(config, &dir, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let Outcome::Finished(summary) = outcome else { panic!("nobody stopped it") };
+    let (perplexity, accuracies) =
+        (summary.test_perplexity.unwrap(), [summary.test_accuracy, summary.validation_accuracy]);
+    assert!(before.value() > 30.0 && perplexity < 5.0, "{} to {perplexity}", before.value());
+    assert_eq!((summary.task_metric.as_str(), accuracies), ("test_perplexity", [None; 2]));
+    let records = read_metrics(&dir.metrics()).unwrap();
+    assert!(records.iter().any(|record| record.contains_key("validation_perplexity")), "{records:?}");
+    assert!(
+        !records.iter().flat_map(|record| record.keys()).any(|key| key.contains("accuracy")),
+        "{records:?}"
+    );
+
+    let mut trained = load_trained(&dir.checkpoint()).unwrap();
+    let score = trained.score(&place.path("")).unwrap();
+    assert_eq!((score.value(), score.accuracy), (perplexity, None));
+    assert_eq!(score.to_string(), format!("perplexity {perplexity:.2}"));
+    let Purpose::LanguageModel(network) = trained.purpose() else { panic!("it was trained on a text") };
+    let vocabulary = network.vocabulary();
+    let prompt = vocabulary.encode("rare").unwrap();
+    let next = network.generate(&prompt, Sampling::new(0.0, 0, 1.0).unwrap(), 1).take(2);
+    assert_eq!(next.collect::<Vec<_>>(), vocabulary.encode("words are").unwrap());
+}
+
+/// Each cluster's numbers, and what they cost.
+#[test]
+fn an_adaptive_table_is_counted() {
+    let place = Workplace::words();
+    let dir = RunDir::create(&place.path("run")).unwrap();
+    let config = place.config(&["sparsity.method=pruning", "sparsity.update_until=1"]);
+    let tokens = Trainer::new(config.clone()).unwrap().network().outputs();
+    let Outcome::Finished(summary) = run(config, &dir, &AtomicBool::new(false), &mut |_| {}).unwrap() else {
+        panic!("nobody stopped it")
+    };
+    // Values, gradient, two moments and a count of steps, of biases, too, and nothing of what the layers after them need.
+    let numbers = |rows: usize, width: usize, biases: usize| ((rows * width + biases) * 20) as u64;
+    let rows = [6 + 2, 10, tokens - 16];
+    let widths = [24, 12, 6];
+    let want = (0..3).flat_map(|cluster| {
+        let (rows, width) = (rows[cluster], widths[cluster]);
+        [
+            (format!("embedding.{cluster}"), [rows, width], numbers(rows, width, rows)),
+            (format!("embedding.{cluster}.projection"), [24, width], numbers(24, width, 0)),
+        ]
+    });
+    let got =
+        summary.layers.iter().take(6).map(|layer| (layer.name.clone(), layer.shape, layer.training_bytes));
+    assert_eq!(got.collect::<Vec<_>>(), want.collect::<Vec<_>>());
+    assert_eq!(summary.layers[6].name, "layers.0.attention.query");
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let place = Workplace::new();
@@ -160,6 +258,15 @@ fn what_does_not_fit_is_refused() {
     refused(&["model.heads=0"], "must divide model.width");
     refused(&["model.width=255"], "must be even");
     refused(&["model.segment=100000"], "too short for");
+    refused(&["model.adaptive_cutoffs=[9, 9]"], "model.adaptive_cutoffs = [9, 9]: cut-off 9 must be above 9");
+    refused(&["model.adaptive_cutoffs=[0]"], "cut-off 0 must be above 0");
+    refused(&["model.adaptive_cutoffs=[-1]"], "model.adaptive_cutoffs=[-1]");
+    refused(&["model.adaptive_cutoffs=[9, 99, 999, 9999, 99999]"], "cluster 5 has no width left: 256 / 4^5");
+    refused(&["model.adaptive_div_value=0"], "model.adaptive_div_value = 0: must be from 1 to");
+    refused(
+        &["model.adaptive_cutoffs=[9]", "train.label_smoothing=0.1"],
+        "train.label_smoothing = 0.1: must be 0 with model.adaptive_cutoffs",
+    );
     refused(&["train.accumulate=0"], "train.accumulate");
     refused(&["sparsity.keep_dense=[\"hidden.0\"]"], "layers.0.attention.query");
 }
@@ -174,4 +281,17 @@ fn layers_are_known_by_name() {
     };
     assert_eq!([dense("[]"), dense("[\"first\", \"last\"]")], [0, 0]);
     assert_eq!([dense("[\"*.attention.position\"]"), dense("[\"layers.1.*\"]")], [2, 7]);
+}
+
+/// What the recipe says of itself.
+#[test]
+fn the_recipe_for_wikitext_is_of_the_papers_size() {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/wikitext103-285m.toml");
+    let config = Config::load(Some(&recipe), &[]).unwrap();
+    let NetworkShape::TransformerXl(shape) = config.shape(1, 267_735) else { panic!("{:?}", config.model) };
+    let sparse: usize = shape.layers().iter().map(|(_, [rows, columns])| rows * columns).sum();
+    assert_eq!((sparse, shape.embedding()), (245_366_784, Ok(38_587_210)));
+    // Biases of linear layers; u and w; gains and biases of two norms.
+    let biases: usize = shape.layers().iter().map(|(_, [rows, _])| rows).sum();
+    assert_eq!(biases + shape.layers * 6 * shape.width, 294_912);
 }

@@ -51,7 +51,7 @@ pub(super) fn score(summary: &Summary, metric: Metric, validation: bool) -> Opti
     let percent = |accuracy| accuracy * 100.0;
     match metric {
         Metric::Accuracy if validation => summary.validation_accuracy.map(percent),
-        Metric::Accuracy => Some(percent(summary.test_accuracy)),
+        Metric::Accuracy => summary.test_accuracy.map(percent),
         Metric::BitsPerCharacter => summary.test_bpc,
         Metric::Perplexity => summary.test_perplexity,
     }

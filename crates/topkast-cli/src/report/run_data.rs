@@ -68,7 +68,7 @@ impl RunData {
     /// The accuracy it came to, on what its epochs are scored on.
     pub(super) fn accuracy(&self) -> Option<f64> {
         let told = self.summary.as_ref();
-        let told = told.map(|summary| summary.validation_accuracy.unwrap_or(summary.test_accuracy));
+        let told = told.and_then(|summary| summary.validation_accuracy.or(summary.test_accuracy));
         told.or_else(|| self.last(&format!("{}_accuracy", self.scored_on())))
     }
 

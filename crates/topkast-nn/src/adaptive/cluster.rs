@@ -11,6 +11,7 @@ use crate::ParameterMut;
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) tokens: Range<u32>,
+    /// Of table, bias and projection.
     names: [String; 3],
     pub(super) narrow: Narrow,
     pub(super) chosen: Chosen,
@@ -74,18 +75,18 @@ impl Cluster {
             d_logits: Matrix::default(),
             d_projection: Vec::new(),
         };
-        let names = ["weight", "projection", "bias"].map(|name| format!("embedding.{number}.{name}"));
+        let names = ["weight", "bias", "projection"].map(|name| format!("embedding.{number}.{name}"));
         Self { tokens, names, narrow, chosen: Chosen::default() }
     }
 
     pub(super) fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
-        let [weight, projection, bias] = &self.names;
+        let [weight, bias, projection] = &self.names;
         let narrow = &mut self.narrow;
         let (rows, width) = (narrow.bias.values.len(), narrow.width);
         let outer = narrow.projection.values.len() / width;
         visit(weight, ParameterMut::Weight { parameter: &mut narrow.table, shape: [rows, width] });
-        visit(projection, ParameterMut::Weight { parameter: &mut narrow.projection, shape: [outer, width] });
         visit(bias, ParameterMut::Bias(&mut narrow.bias));
+        visit(projection, ParameterMut::Weight { parameter: &mut narrow.projection, shape: [outer, width] });
     }
 
     /// Finds the positions of the cluster's tokens; returns whether there are any.

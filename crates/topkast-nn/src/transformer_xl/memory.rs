@@ -150,6 +150,7 @@ mod tests {
             memory: 5,
             activation: Activation::Relu,
             dropout: 0.0,
+            adaptive: None,
         };
         let layers = sizes.iter().map(|&[features, positions]| Matrix::zeros(features, positions)).collect();
         Memory::from_layers(&shape, 5, 3, streams, layers)

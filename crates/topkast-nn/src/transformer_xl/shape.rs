@@ -1,6 +1,6 @@
 //! A Transformer-XL's sizes.
 
-use crate::Activation;
+use crate::{Activation, AdaptiveError, AdaptiveShape};
 
 /// A Transformer-XL's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,9 +21,38 @@ pub struct TransformerXlShape {
     pub activation: Activation,
     /// Dropout rate after the embedding, the hidden units, and each part's output; in [0, 1).
     pub dropout: f32,
+    /// How the table of tokens is cut into clusters; none has one embedding for all, which is the output's weight, too.
+    pub adaptive: Option<Clusters>,
+}
+
+/// How an adaptive table is cut: see [`AdaptiveShape`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clusters {
+    /// The first token of each cluster but the first.
+    pub cutoffs: Vec<usize>,
+    /// By what each cluster's embeddings are narrower than those of the one before.
+    pub div_value: usize,
 }
 
 impl TransformerXlShape {
+    /// The sizes of the adaptive table, if it has one.
+    pub fn adaptive_table(&self) -> Option<AdaptiveShape> {
+        let Self { vocabulary, width, ref adaptive, .. } = *self;
+        let Clusters { cutoffs, div_value } = adaptive.clone()?;
+        Some(AdaptiveShape { vocabulary, width, cutoffs, div_value })
+    }
+
+    /// Numbers of the table of tokens, whatever its form: embeddings, projections, biases. At most what a `u64` can hold.
+    ///
+    /// # Errors
+    /// If there is no adaptive table of such a shape.
+    pub fn embedding(&self) -> Result<u64, AdaptiveError> {
+        match self.adaptive_table() {
+            Some(shape) => shape.numbers(),
+            None => Ok((self.vocabulary as u64).saturating_mul(self.width as u64 + 1)),
+        }
+    }
+
     /// `[outputs, inputs]` of each linear layer with its name, in the order in which a network takes them: for each layer
     /// `layers.0.attention.query`, `.key`, `.value`, `.position`, `.output`, `layers.0.feed_forward.inner`, `.outer`.
     pub fn layers(&self) -> Vec<(String, [usize; 2])> {

@@ -5,7 +5,8 @@ use topkast_kernels::{Buffer, Isa, Matrix, embed, embed_gradient};
 
 use super::pass::Pass;
 use crate::linear::{DenseLinear, Then};
-use crate::{Activation, ParameterMut};
+use crate::loss::{column, softmax_loss};
+use crate::{Activation, Loss, ParameterMut};
 
 /// E: `x = √width · E[token]` and `logits = E·h + b`.
 #[derive(Debug)]
@@ -13,6 +14,9 @@ pub(super) struct TiedEmbedding {
     /// E, `[vocabulary × width]`, and b.
     layer: DenseLinear,
     width: usize,
+    /// Of the last forward pass.
+    logits: Matrix,
+    d_logits: Matrix,
 }
 
 impl TiedEmbedding {
@@ -22,7 +26,8 @@ impl TiedEmbedding {
         let mut table = Buffer::zeros(count);
         let draws = kaiming_normal(seed.named("embedding"), count, 2.0 * width as f64);
         table.iter_mut().zip(draws).for_each(|(slot, draw)| *slot = draw);
-        Self { layer: DenseLinear::new(table, Buffer::zeros(vocabulary)), width }
+        let layer = DenseLinear::new(table, Buffer::zeros(vocabulary));
+        Self { layer, width, logits: Matrix::default(), d_logits: Matrix::default() }
     }
 
     pub(super) fn vocabulary(&self) -> usize {
@@ -37,14 +42,26 @@ impl TiedEmbedding {
         embed(isa, &self.layer.weight.values, self.width, tokens, self.scale(), x);
     }
 
-    pub(super) fn logits(&self, isa: Isa, h: &Matrix, logits: &mut Matrix) {
-        self.layer.forward(isa, h, Activation::Identity, &mut Matrix::default(), logits);
+    /// Computes the logits.
+    pub(super) fn forward(&mut self, isa: Isa, h: &Matrix) {
+        self.layer.forward(isa, h, Activation::Identity, &mut Matrix::default(), &mut self.logits);
     }
 
-    /// The gradients of `logits`: of the parameters, and with respect to h into `dh`.
-    pub(super) fn logits_backward(&mut self, pass: &mut Pass, h: &Matrix, dy: &Matrix, dh: &mut Matrix) {
-        pass.parameters(|isa| self.layer.weight_gradient(isa, h, dy));
-        pass.activations(|isa| self.layer.input_gradient(isa, dy, Then::Nothing, dh));
+    /// The loss of the logits; its gradient with respect to them is kept if it is wanted.
+    pub(super) fn loss(&mut self, isa: Isa, targets: &[u32], smoothing: f32, with_gradient: bool) -> Loss {
+        softmax_loss(isa, &self.logits, targets, smoothing, with_gradient, &mut self.d_logits)
+    }
+
+    /// The logits of one position.
+    pub(super) fn logits_at(&self, position: usize, logits: &mut Vec<f32>) {
+        column(&self.logits, position, logits);
+    }
+
+    /// The gradients of the logits: of the parameters, and with respect to h into `dh`.
+    pub(super) fn logits_backward(&mut self, pass: &mut Pass, h: &Matrix, dh: &mut Matrix) {
+        let Self { layer, d_logits, .. } = self;
+        pass.parameters(|isa| layer.weight_gradient(isa, h, d_logits));
+        pass.activations(|isa| layer.input_gradient(isa, d_logits, Then::Nothing, dh));
     }
 
     /// The gradient of `embed`, added to what [`logits_backward`](Self::logits_backward) left.
@@ -53,10 +70,10 @@ impl TiedEmbedding {
         pass.parameters(|isa| embed_gradient(isa, width, tokens, scale, dx, gradient));
     }
 
-    /// E, and b.
-    pub(super) fn parameters(&mut self) -> [ParameterMut<'_>; 2] {
+    pub(super) fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {
         let shape = [self.vocabulary(), self.width];
         let DenseLinear { weight, bias, .. } = &mut self.layer;
-        [ParameterMut::Weight { parameter: weight, shape }, ParameterMut::Bias(bias)]
+        visit("embedding.weight", ParameterMut::Weight { parameter: weight, shape });
+        visit("output.bias", ParameterMut::Bias(bias));
     }
 }

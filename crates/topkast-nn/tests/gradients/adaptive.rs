@@ -31,7 +31,7 @@ impl Twin {
     fn embed(&self, token: u32) -> Vec<f64> {
         let cluster = self.cluster(token);
         let (tokens, narrow) = &self.clusters[cluster];
-        let [table, projection, _] = &self.parameters[3 * cluster..][..3] else { unreachable!() };
+        let [table, _, projection] = &self.parameters[3 * cluster..][..3] else { unreachable!() };
         let row = &table[(token - tokens.start) as usize * narrow..][..*narrow];
         let output =
             |p: &[f64]| (self.width as f64).sqrt() * p.iter().zip(row).map(|(p, e)| p * e).sum::<f64>();
@@ -41,7 +41,7 @@ impl Twin {
     /// log softmax(E·Pᵀh + b), with the rows that stand for clusters.
     fn log_softmax(&self, cluster: usize, h: &[f64]) -> Vec<f64> {
         let narrow = self.clusters[cluster].1;
-        let [table, projection, bias] = &self.parameters[3 * cluster..][..3] else { unreachable!() };
+        let [table, bias, projection] = &self.parameters[3 * cluster..][..3] else { unreachable!() };
         let inner =
             |i: usize| (0..self.width).map(|feature| projection[feature * narrow + i] * h[feature]).sum();
         let inner: Vec<f64> = (0..narrow).map(inner).collect();
@@ -256,11 +256,11 @@ fn adaptive_names_and_first_values() {
     });
     let want = [
         ("embedding.0.weight", [501, 64], 1.0 / 64.0),
-        ("embedding.0.projection", [64, 64], 1.0 / 64.0),
         ("embedding.0.bias", [501, 1], 0.0),
+        ("embedding.0.projection", [64, 64], 1.0 / 64.0),
         ("embedding.1.weight", [2500, 16], 1.0 / 16.0),
-        ("embedding.1.projection", [64, 16], 1.0 / 64.0),
         ("embedding.1.bias", [2500, 1], 0.0),
+        ("embedding.1.projection", [64, 16], 1.0 / 64.0),
     ];
     for ((name, shape, variance), want) in seen.iter().zip(&want) {
         assert_eq!((name.as_str(), *shape), (want.0, want.1));

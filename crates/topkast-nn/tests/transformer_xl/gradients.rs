@@ -4,13 +4,13 @@ use topkast::Seed;
 use topkast_kernels::{Isa, dense_weight_gradient};
 use topkast_nn::{Gradients, Mode, Tokens, TransformerXl, TransformerXlShape};
 
-use crate::networks::{SMALL, all, loss, network, text};
+use crate::networks::{SMALL, adaptive, all, loss, network, text};
 
 const STREAMS: usize = 2;
 
-/// A sparse network with dropout after a forward pass that saw memory, and that pass's tokens.
-fn after_two_segments(isa: Isa) -> (TransformerXl, Vec<u32>) {
-    let mut network = network(&TransformerXlShape { dropout: 0.2, ..SMALL }, true);
+/// A sparse network with dropout after the loss of a forward pass that saw memory, and that pass's tokens.
+fn after_two_segments(isa: Isa, shape: TransformerXlShape) -> (TransformerXl, Vec<u32>) {
+    let mut network = network(&TransformerXlShape { dropout: 0.2, ..shape }, true);
     let segments = [1, 2].map(|seed| text(SMALL.vocabulary, STREAMS * 5, seed));
     for (number, ids) in segments.iter().enumerate() {
         let mode = Mode::Train(Seed::new(number as u64));
@@ -22,19 +22,30 @@ fn after_two_segments(isa: Isa) -> (TransformerXl, Vec<u32>) {
 
 #[test]
 fn only_what_is_wanted() {
-    for isa in Isa::available() {
-        let (mut network, ids) = after_two_segments(isa);
+    for (isa, shape) in Isa::available().into_iter().flat_map(|isa| [(isa, SMALL), (isa, adaptive())]) {
+        let is_adaptive = shape.adaptive.is_some();
+        let (mut network, ids) = after_two_segments(isa, shape);
         let tokens = Tokens { ids: &ids, streams: STREAMS };
         let gradients = [Gradients::All, Gradients::Active, Gradients::Activations].map(|wanted| {
+            network.loss(isa, &ids, 0.0, true);
             network.backward(isa, tokens, wanted);
             all(&mut network, true)
         });
-        assert_eq!(gradients[1], gradients[2], "linear layers' stay, the others are the same");
+        for (active, activations) in gradients[1].iter().zip(&gradients[2]) {
+            // An adaptive table is left with what the loss has made.
+            let of_table = is_adaptive && active.0.starts_with("embedding.");
+            assert!(
+                of_table || active == activations,
+                "{}: linear layers' stay, the others are the same",
+                active.0
+            );
+        }
+        assert_eq!(gradients[1] == gradients[2], !is_adaptive);
         let active: Vec<usize> =
             network.sparse_weights().iter().map(|weight| weight.counts().active).collect();
         let mut active = active.iter();
         for ((name, full), (_, active_only)) in gradients[0].iter().zip(&gradients[1]) {
-            let sparse = name.ends_with(".weight") && name != "embedding.weight";
+            let sparse = name.ends_with(".weight") && !name.starts_with("embedding.");
             let kept = if sparse { *active.next().unwrap() } else { full.len() };
             assert_eq!(full[..kept], active_only[..kept], "{name}");
             assert!(active_only[kept..].iter().all(|&slope| slope == 0.0), "{name}");
@@ -46,9 +57,10 @@ fn only_what_is_wanted() {
 #[test]
 fn dense_gradients_are_products_of_what_is_visited() {
     let isa = Isa::current().unwrap();
-    let (mut network, ids) = after_two_segments(isa);
+    let (mut network, ids) = after_two_segments(isa, SMALL);
     let tokens = Tokens { ids: &ids, streams: STREAMS };
     network.backward(isa, tokens, Gradients::All);
+    network.loss(isa, &ids, 0.0, true);
     network.backward(isa, tokens, Gradients::Activations);
     let mut visited = 0;
     network.for_each_gradient(|weight, dy, x| {
@@ -70,7 +82,7 @@ fn dense_gradients_are_products_of_what_is_visited() {
 #[should_panic(expected = "only a backward pass for activations keeps their gradients")]
 fn shared_gradients_are_not_visited() {
     let isa = Isa::current().unwrap();
-    let (mut network, ids) = after_two_segments(isa);
+    let (mut network, ids) = after_two_segments(isa, SMALL);
     network.backward(isa, Tokens { ids: &ids, streams: STREAMS }, Gradients::All);
     network.for_each_gradient(|_, _, _| {});
 }

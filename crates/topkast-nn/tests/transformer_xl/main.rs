@@ -1,5 +1,6 @@
 //! The Transformer-XL: against PyTorch, its gradients against differences, its memory, and that threads do not show.
 
+mod adaptive;
 mod differences;
 mod fixture;
 mod gradients;

@@ -4,7 +4,7 @@ use topkast::Seed;
 use topkast_kernels::Isa;
 use topkast_nn::{Gradients, Memory, Mode, Tokens, TransformerXl, TransformerXlShape};
 
-use crate::networks::{SMALL, all, loss, losses, network, text};
+use crate::networks::{SMALL, adaptive, all, loss, losses, network, text};
 
 const SPAN: usize = 12;
 const LENGTH: usize = 150;
@@ -24,8 +24,8 @@ fn scores(
         let count = segment.min(LENGTH - start);
         let cut = |from: usize| streams.iter().flat_map(|text| &text[from..][..count]).copied().collect();
         let (ids, targets): (Vec<u32>, Vec<u32>) = (cut(start), cut(start + 1));
-        let logits = network.forward(isa, Tokens { ids: &ids, streams: streams.len() }, Mode::Evaluate);
-        let losses = losses(logits, &targets);
+        network.forward(isa, Tokens { ids: &ids, streams: streams.len() }, Mode::Evaluate);
+        let losses = losses(network, isa, &targets);
         scores.iter_mut().zip(losses.chunks(count)).for_each(|(scores, losses)| scores.extend(losses));
         start += count;
     }
@@ -35,8 +35,8 @@ fn scores(
 #[test]
 fn segments_of_any_length_give_the_same_losses() {
     let texts = [1, 2].map(|seed| text(SMALL.vocabulary, LENGTH + 1, seed)).to_vec();
-    for sparse in [false, true] {
-        let mut network = network(&SMALL, sparse);
+    for (shape, sparse) in [(SMALL, false), (SMALL, true), (adaptive(), true)] {
+        let mut network = network(&shape, sparse);
         for isa in Isa::available() {
             let whole = scores(&mut network, isa, &texts, LENGTH, Memory::empty(0, SPAN));
             for segment in [1, 3, 7, 64] {

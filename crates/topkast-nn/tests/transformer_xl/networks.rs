@@ -3,9 +3,9 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::{Counts, Explore, Init, ReservoirKind, Scale, Seed, Topology};
-use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
+use topkast_kernels::Isa;
 use topkast_nn::{
-    Activation, LayerPlan, Linear, Mode, ParameterMut, Tokens, TransformerXl, TransformerXlShape,
+    Activation, Clusters, LayerPlan, Linear, Mode, ParameterMut, Tokens, TransformerXl, TransformerXlShape,
 };
 
 pub(crate) const INIT: Init = Init::kaiming_normal(Scale::Active);
@@ -19,7 +19,13 @@ pub(crate) const SMALL: TransformerXlShape = TransformerXlShape {
     memory: 6,
     activation: Activation::Gelu,
     dropout: 0.0,
+    adaptive: None,
 };
+
+/// With clusters of 5, 4 and 10 tokens.
+pub(crate) fn adaptive() -> TransformerXlShape {
+    TransformerXlShape { adaptive: Some(Clusters { cutoffs: vec![5, 9], div_value: 2 }), ..SMALL }
+}
 
 /// A network whose linear layers are dense or, with a third of the weights in A and a third in B∖A, sparse. All vectors are random, too.
 pub(crate) fn network(shape: &TransformerXlShape, sparse: bool) -> TransformerXl {
@@ -67,16 +73,16 @@ pub(crate) fn loss(
     mode: Mode,
 ) -> f64 {
     network.forward(isa, tokens, mode);
-    let (logits, gradient) = network.logits_and_gradient();
-    softmax_cross_entropy(isa, logits, targets, 0.0, Some(gradient)).loss / targets.len() as f64
+    network.loss(isa, targets, 0.0, true).sum / targets.len() as f64
 }
 
-/// Each position's own loss, in f64.
-pub(crate) fn losses(logits: &Matrix, targets: &[u32]) -> Vec<f64> {
+/// Each position's own loss in the last forward pass, in f64.
+pub(crate) fn losses(network: &mut TransformerXl, isa: Isa, targets: &[u32]) -> Vec<f64> {
+    let mut logits = Vec::new();
     let loss = |(position, &target): (usize, &u32)| {
-        let logit = |class| f64::from(logits.get(class, position));
-        let total = (0..logits.features()).map(|class| logit(class).exp()).sum::<f64>();
-        total.ln() - logit(target as usize)
+        network.logits_at(isa, position, &mut logits);
+        let total = logits.iter().map(|&logit| f64::from(logit).exp()).sum::<f64>();
+        total.ln() - f64::from(logits[target as usize])
     };
     targets.iter().enumerate().map(loss).collect()
 }

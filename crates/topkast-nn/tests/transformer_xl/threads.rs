@@ -2,7 +2,7 @@
 
 use topkast::{Hyper, Optimizer, PenaltyKind, Seed};
 use topkast_kernels::Isa;
-use topkast_nn::{Activation, Gradients, Mode, ParameterMut, Tokens, TransformerXlShape};
+use topkast_nn::{Activation, Clusters, Gradients, Mode, ParameterMut, Tokens, TransformerXlShape};
 
 use crate::networks::{SMALL, all, loss, network, text};
 
@@ -45,8 +45,13 @@ fn trained(threads: usize, shape: &TransformerXlShape, sparse: bool) -> (Vec<u64
 
 #[test]
 fn threads_do_not_show() {
-    for (sparse, activation) in [(true, Activation::Gelu), (false, Activation::Relu)] {
-        let shape = TransformerXlShape { activation, ..SHAPE };
+    let clusters = Clusters { cutoffs: vec![70, 80], div_value: 3 };
+    for (sparse, activation, adaptive) in [
+        (true, Activation::Gelu, None),
+        (false, Activation::Relu, None),
+        (true, Activation::Relu, Some(clusters)),
+    ] {
+        let shape = TransformerXlShape { activation, adaptive, ..SHAPE };
         let want = trained(1, &shape, sparse);
         for threads in [2, 3] {
             assert!(trained(threads, &shape, sparse) == want, "{threads} threads differ from one");

@@ -1,9 +1,13 @@
 //! `[model]`: every kind of network has keys of its own.
 
+use std::ops::Range;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Table;
-use topkast_nn::{Activation, MlpShape, NetworkShape, TransformerXlShape};
+use topkast_nn::{
+    Activation, AdaptiveError, AdaptiveShape, Clusters, MlpShape, NetworkShape, TransformerXlShape,
+};
 
 use super::sections::{LARGEST, below_one, within};
 use super::{ActivationKind, ConfigError, InitKind, ModelKind};
@@ -58,6 +62,11 @@ pub struct TransformerXlConfig {
     pub memory: usize,
     /// Positions before a token that attention sees in evaluation and generation, at most.
     pub evaluation_memory: usize,
+    /// The first token of each cluster but the first of an adaptive embedding and softmax; empty has every token alike. Words are
+    /// numbered by frequency, most frequent first.
+    pub adaptive_cutoffs: Vec<usize>,
+    /// By what the embeddings of each cluster are narrower than those of the one before.
+    pub adaptive_div_value: usize,
 }
 
 impl Default for ModelConfig {
@@ -91,6 +100,8 @@ impl Default for TransformerXlConfig {
             segment: 128,
             memory: 128,
             evaluation_memory: 128,
+            adaptive_cutoffs: Vec::new(),
+            adaptive_div_value: 4,
         }
     }
 }
@@ -135,7 +146,29 @@ impl ModelConfig {
                 memory: config.memory,
                 activation: config.activation.activation(),
                 dropout: config.dropout as f32,
+                adaptive: config.clusters(),
             }),
+        }
+    }
+
+    /// Numbers of the table of tokens, of as many as `classes`.
+    ///
+    /// # Errors
+    /// If there is no such table.
+    pub(crate) fn embedding(&self, classes: usize) -> Result<u64, ConfigError> {
+        match (self, self.shape(1, classes)) {
+            (Self::TransformerXl(config), NetworkShape::TransformerXl(shape)) => {
+                shape.embedding().map_err(|problem| config.unfit_table(problem))
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether the probabilities of all tokens are known in training.
+    pub(super) fn knows_all_probabilities(&self) -> bool {
+        match self {
+            Self::Mlp(_) => true,
+            Self::TransformerXl(config) => config.adaptive_cutoffs.is_empty(),
         }
     }
 
@@ -210,7 +243,33 @@ impl TransformerXlConfig {
             let allowed = format!("must divide model.width, which is {}", self.width);
             return Err(ConfigError::value("model.heads", self.heads, allowed));
         }
+        within("model.adaptive_div_value", self.adaptive_div_value, 1, LARGEST)?;
+        // Of the largest vocabulary, which has the most clusters.
+        self.adaptive_clusters(AdaptiveShape::LARGEST_VOCABULARY)?;
         below_one("model.dropout", self.dropout)
+    }
+
+    /// The tokens of each cluster of an adaptive table, and the width of their embeddings; of another table none.
+    ///
+    /// # Errors
+    /// If there is no such table for so many tokens.
+    pub(crate) fn adaptive_clusters(
+        &self,
+        vocabulary: usize,
+    ) -> Result<Vec<(Range<u32>, usize)>, ConfigError> {
+        let Some(Clusters { cutoffs, div_value }) = self.clusters() else { return Ok(Vec::new()) };
+        let shape = AdaptiveShape { vocabulary, width: self.width, cutoffs, div_value };
+        shape.clusters().map_err(|problem| self.unfit_table(problem))
+    }
+
+    /// What is wrong with the table of tokens.
+    fn unfit_table(&self, problem: AdaptiveError) -> ConfigError {
+        ConfigError::value("model.adaptive_cutoffs", format!("{:?}", self.adaptive_cutoffs), problem)
+    }
+
+    fn clusters(&self) -> Option<Clusters> {
+        let (cutoffs, div_value) = (self.adaptive_cutoffs.clone(), self.adaptive_div_value);
+        (!cutoffs.is_empty()).then_some(Clusters { cutoffs, div_value })
     }
 }
 

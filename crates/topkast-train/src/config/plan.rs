@@ -117,6 +117,7 @@ impl Config {
     ) -> Result<Network, ConfigError> {
         let shape = self.shape(inputs, classes);
         let plans = self.settled(&shape, self.plans(&shape)?)?;
+        self.model.embedding(classes)?;
         let seed = Seed::new(self.seed).named("network");
         let misfit = |error| self.unfit_sizes(error);
         let layers = shape.layers().into_iter().zip(&plans).enumerate();

@@ -1,9 +1,9 @@
 //! A text, of which each token is to be predicted from those before it.
 
-use topkast_kernels::{Isa, softmax_cross_entropy};
-use topkast_nn::{Input, Memory, Mode, Network, Tokens, TransformerXl};
+use topkast_kernels::Isa;
+use topkast_nn::{Input, Loss, Memory, Mode, Network, Tokens, TransformerXl};
 
-use super::DataState;
+use super::{ClusterShares, DataState};
 use crate::TrainError;
 use crate::config::{Config, TransformerXlConfig};
 use crate::score::{Metric, Score};
@@ -21,6 +21,7 @@ pub(crate) struct Text {
     positions: usize,
     memory: usize,
     evaluation: Evaluation,
+    clusters: ClusterShares,
     checksum: u32,
 }
 
@@ -42,8 +43,11 @@ impl Text {
             TrainingStreams::new(text.train.len(), batch, segment).map_err(crate::data::DataError::from)?;
         let checksum = checksum(&text);
         let evaluation = Evaluation::new(model, &text.vocabulary);
+        let clusters = model.adaptive_clusters(text.vocabulary.len())?;
+        let clusters = ClusterShares::of(&clusters, &text.train);
         let (positions, memory) = (batch * segment, model.memory);
-        Ok(Self { text, streams, segment: Segment::default(), positions, memory, evaluation, checksum })
+        let segment = Segment::default();
+        Ok(Self { text, streams, segment, positions, memory, evaluation, clusters, checksum })
     }
 
     pub(super) fn sizes(&self) -> (usize, usize) {
@@ -81,6 +85,10 @@ impl Text {
         &self.segment.targets
     }
 
+    pub(super) fn share_of_positions(&self, layer: &str) -> f64 {
+        self.clusters.positions(layer)
+    }
+
     pub(super) fn validate(&mut self, network: &mut Network, isa: Isa) -> Score {
         self.evaluation.score(transformer_xl(network), isa, &self.text.validation)
     }
@@ -111,19 +119,16 @@ impl Evaluation {
         let streams =
             EvaluationStreams::new(ids.len(), 1, self.segment).expect("a text has at least two tokens");
         let before = network.replace_memory(self.memory());
-        let (mut loss, mut correct, mut samples) = (0.0, 0, 0);
+        let (mut loss, mut samples) = (Loss::ZERO, 0);
         let mut segment = Segment::default();
         for number in 0..streams.segments() {
             streams.fill(ids, number, &mut segment);
-            let logits = network.forward(isa, tokens(&segment), Mode::Evaluate);
-            let sums = softmax_cross_entropy(isa, logits, &segment.targets, 0.0, None);
-            loss += sums.loss;
-            correct += sums.correct;
+            network.forward(isa, tokens(&segment), Mode::Evaluate);
+            loss += network.loss(isa, &segment.targets, 0.0, false);
             samples += segment.targets.len();
         }
         network.replace_memory(before);
-        let (loss, accuracy) = (loss / samples as f64, correct as f64 / samples as f64);
-        Score { loss, accuracy, samples, metric: self.metric }
+        Score::new(loss, samples, self.metric)
     }
 }
 

@@ -45,8 +45,10 @@ impl Classifier<'_> {
         let table = self.normalizer.table();
         let values: Vec<f32> = pixels.iter().map(|&pixel| table[pixel as usize]).collect();
         let x = Matrix::from_rows(values.len(), 1, &values);
-        let logits = self.network.forward(self.isa, Input::Features(&x), Mode::Evaluate);
-        let logits: Vec<f64> = (0..logits.features()).map(|class| f64::from(logits.get(class, 0))).collect();
+        self.network.forward(self.isa, Input::Features(&x), Mode::Evaluate);
+        let mut logits = Vec::new();
+        self.network.logits_at(self.isa, 0, &mut logits);
+        let logits: Vec<f64> = logits.into_iter().map(f64::from).collect();
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let exponentials: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
         let sum: f64 = exponentials.iter().sum();

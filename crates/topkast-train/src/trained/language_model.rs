@@ -1,7 +1,7 @@
 //! Trained networks that go on with texts.
 
 use topkast::Seed;
-use topkast_kernels::{Isa, Matrix};
+use topkast_kernels::Isa;
 use topkast_nn::{Mode, Tokens, TransformerXl};
 
 use crate::TrainError;
@@ -67,9 +67,8 @@ impl<'a> LanguageModel<'a> {
 
 impl Generation<'_> {
     fn read(&mut self, ids: &[u32]) {
-        let logits: &Matrix = self.network.forward(self.isa, Tokens { ids, streams: 1 }, Mode::Evaluate);
-        self.logits.clear();
-        self.logits.extend((0..logits.features()).map(|token| logits.get(token, ids.len() - 1)));
+        self.network.forward(self.isa, Tokens { ids, streams: 1 }, Mode::Evaluate);
+        self.network.logits_at(self.isa, ids.len() - 1, &mut self.logits);
     }
 }
 
