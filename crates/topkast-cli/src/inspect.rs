@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use topkast_train::{LayerSummary, Products, RunDir, layer_summaries, read_metrics};
 
 use crate::failure::{Failure, print_line};
+use crate::network::describe;
 use crate::table::aligned;
 use crate::trained;
 
@@ -38,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         });
         return print_line(report);
     }
-    print_line(format!("after step {}, seed {}", trained.state.step, config.seed))?;
+    let network = describe(&config.model, &layers);
+    print_line(format!("after step {}, seed {}: {network}", trained.state.step, config.seed))?;
     print_table(&layers)?;
     match change {
         Some(change) => print_line(format!("the last logged refresh changed {:.2}% of A", change * 100.0))?,

@@ -8,6 +8,7 @@ mod eval;
 mod failure;
 mod generate;
 mod inspect;
+mod network;
 mod predict;
 mod progress;
 mod report;

@@ -12,6 +12,7 @@ mod bars;
 mod chart;
 mod group;
 mod html;
+mod metric;
 mod page;
 mod run_data;
 mod scale;

@@ -374,38 +374,3 @@ fn every_verb_has_help_with_an_example() {
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }
 }
-
-/// A language model by the command alone: trained on a file, scored, its layers shown, texts gone on with.
-#[test]
-fn a_language_model() {
-    let place = Workplace::new();
-    let text: String = (0..400).map(|number| format!("{} and {}.\n", number % 7, number % 5)).collect();
-    fs::write(place.join("text"), text).unwrap();
-    let settings = "data.kind=bytes data.path=text model.kind=transformer-xl model.hidden=[3]";
-    let refused = refuses(place.train("other", settings));
-    assert!(refused.contains("unknown field `hidden`"), "{refused}");
-    let settings = "data.kind=bytes data.path=text model.kind=transformer-xl model.layers=1 model.width=16 model.heads=2 \
-                    model.feed_forward=32 model.segment=8 model.memory=8 model.evaluation_memory=16 train.batch=4 train.steps=60 \
-                    optimizer.kind=adam optimizer.lr=0.01 sparsity.refresh_every=1 train.evaluate_every=20";
-    let printed = succeeds(place.train("run", settings));
-    assert!(printed.contains("test BPC") && printed.contains("validation"), "{printed}");
-    let summary: Value =
-        serde_json::from_str(&fs::read_to_string(place.join("run/summary.json")).unwrap()).unwrap();
-    assert_eq!(summary["task_metric"], "test_bpc");
-    let bpc = summary["test_bpc"].as_f64().unwrap();
-    assert!((bpc * std::f64::consts::LN_2 - summary["test_loss"].as_f64().unwrap()).abs() < 1e-9);
-    let metrics = fs::read_to_string(place.join("run/metrics.jsonl")).unwrap();
-    assert_eq!(metrics.matches("validation_bpc").count(), 3);
-    let scored: Value = serde_json::from_str(&succeeds(place.topkast("eval run --json"))).unwrap();
-    assert_eq!(scored["test_bpc"].as_f64().unwrap(), bpc);
-    let generate =
-        |more: &str| succeeds(place.topkast(&format!("generate run --prompt 3 --length 30 {more}")));
-    let once = generate("--seed 4 --top-k 5 --top-p 0.9 --temperature 0.7");
-    assert_eq!(once, generate("--seed 4 --top-k 5 --top-p 0.9 --temperature 0.7"));
-    assert!(once.starts_with('3') && once.len() == "3".len() + 30 + "\n".len(), "{once}");
-    let json: Value = serde_json::from_str(&generate("--json --temperature 0")).unwrap();
-    assert_eq!(json["step"], 60);
-    assert!(refuses(place.topkast("generate run --prompt 3 --top-p 0")).contains("top-p 0"));
-    assert!(refuses(place.topkast("predict run text")).contains("topkast generate run"));
-    assert!(succeeds(place.topkast("inspect run")).contains("layers.0.attention.position"));
-}

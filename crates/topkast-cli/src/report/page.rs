@@ -1,16 +1,18 @@
 //! The whole page.
 
-use topkast_train::{Flops, LayerSummary, Summary};
+use topkast_train::{Flops, LayerSummary, Metric, Summary};
 
 use super::bars::{Bars, Row};
 use super::chart::{Axis, Chart, Line};
 use super::group::{Group, Panel, panels};
 use super::html::escape;
+use super::metric::{self, metrics};
 use super::run_data::RunData;
 use super::scale::{Unit, number, percent};
 use super::series::{Point, smoothed, together};
 use super::style::definitions;
 use super::tables::{self, mib};
+use crate::network::describe;
 
 /// Nothing is loaded and nothing runs, whatever names and settings say.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -19,7 +21,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const POINTS: usize = 6000;
 const POINTS_OF_CURVE: usize = 200;
 
-const EPOCH: Unit = Unit::Number("");
+const NUMBER: Unit = Unit::Number("");
 const SECONDS: Unit = Unit::Number(" s");
 
 /// The page as HTML.
@@ -64,16 +66,12 @@ fn title(groups: &[Group<'_>]) -> String {
 /// What a single run, or the first of several, is.
 fn about(groups: &[Group<'_>]) -> String {
     let run = groups[0].runs[0];
-    let shape = run.summary.as_ref().map(|summary| {
-        let inputs = summary.layers.first().map(|layer| layer.shape[1]);
-        let units = inputs.into_iter().chain(summary.layers.iter().map(|layer| layer.shape[0]));
-        units.map(|units| units.to_string()).collect::<Vec<_>>().join("-")
-    });
+    let layers = run.summary.as_ref().map_or(&[][..], |summary| &summary.layers);
     let name = |value: serde_json::Result<serde_json::Value>| {
         value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
     };
     let data = name(serde_json::to_value(run.config.data.kind));
-    let network = shape.map_or(data.clone(), |shape| format!("{data}, a network of {shape} units"));
+    let network = format!("{data}, {}", describe(&run.config.model, layers));
     let sparsity = &run.config.sparsity;
     match groups {
         [_] => format!(
@@ -108,17 +106,6 @@ fn left_out(panel: &Panel<'_, '_>) -> String {
     }
 }
 
-/// What accuracy is measured on.
-fn accuracy_title<'a>(groups: impl Iterator<Item = &'a Group<'a>>) -> &'static str {
-    let mut on: Vec<&str> = groups.flat_map(|group| &group.runs).map(|run| run.scored_on()).collect();
-    on.dedup();
-    match on[..] {
-        ["test"] => "Test accuracy",
-        ["validation"] => "Validation accuracy",
-        _ => "Test or validation accuracy",
-    }
-}
-
 /// A line for each group, of what all of its runs have.
 fn lines<'b>(
     groups: &[&'b Group<'_>],
@@ -136,26 +123,28 @@ fn curves_of(panel: &Panel<'_, '_>, most: usize) -> String {
     let groups = &panel.groups;
     let of =
         |title: &str, x, y, lines| Chart { title: title.to_owned(), x, y, lines, connected: true }.html();
-    let epoch = || Axis::from_zero("epoch", EPOCH);
-    let accuracy = accuracy_title(groups.iter().copied());
-    let scores = |x: &'static str| {
-        lines(groups, most, move |run| run.series(x, &format!("{}_accuracy", run.scored_on())))
-    };
+    let epoch = || Axis::from_zero("epoch", NUMBER);
     let changes = lines(groups, most, |run| run.series("epoch", "mask_change_mean"));
+    let scores = |metric| {
+        let title = metric::title(metric, groups.iter().copied());
+        // Few epochs of a text may be all of a training.
+        let (at, x) = match metric {
+            Metric::Accuracy => ("epoch", epoch()),
+            Metric::BitsPerCharacter | Metric::Perplexity => ("step", Axis::from_zero("step", NUMBER)),
+        };
+        let seconds = Axis::from_zero("seconds", SECONDS);
+        let scores = |x: &'static str| lines(groups, most, move |run| metric::scores(metric, run, x));
+        of(&title, x, metric::axis(metric), scores(at))
+            + &of(&format!("{title} against time"), seconds, metric::axis(metric), scores("seconds"))
+    };
     [
         of(
             "Training loss, smoothed",
             epoch(),
-            Axis::logarithmic("loss", EPOCH),
+            Axis::logarithmic("loss", NUMBER),
             lines(groups, most, |run| smoothed(&run.series("epoch", "loss"))),
         ),
-        of(accuracy, epoch(), Axis::linear("accuracy", Unit::Percent), scores("epoch")),
-        of(
-            &format!("{accuracy} against time"),
-            Axis::from_zero("seconds", SECONDS),
-            Axis::linear("accuracy", Unit::Percent),
-            scores("seconds"),
-        ),
+        metrics(groups.iter().copied()).into_iter().map(scores).collect(),
         of(
             "Share of A that an epoch changed: mean of layers, and least to largest",
             epoch(),
@@ -189,11 +178,13 @@ fn with_layers<'b>(groups: &[&'b Group<'_>], means: Vec<Line<'b>>, most: usize) 
 fn costs(groups: &[Group<'_>], many: bool) -> String {
     let mut out = String::new();
     if groups.len() > 1 {
-        let flops = Axis::from_zero("FLOPs", Unit::Percent);
-        out +=
-            &against("training FLOPs, relative to dense", flops, groups, |summary| summary.train_flops_ratio);
-        out +=
-            &against("training time", Axis::from_zero("seconds", SECONDS), groups, |summary| summary.seconds);
+        for metric in metrics(groups.iter()) {
+            let (flops, seconds) =
+                (Axis::from_zero("FLOPs", Unit::Percent), Axis::from_zero("seconds", SECONDS));
+            let of_dense = "training FLOPs, relative to dense";
+            out += &against(metric, of_dense, flops, groups, |summary| summary.train_flops_ratio);
+            out += &against(metric, "training time", seconds, groups, |summary| summary.seconds);
+        }
     }
     if !many {
         out += &split("Training FLOPs, relative to dense", Unit::Percent, groups, flops_parts);
@@ -203,15 +194,16 @@ fn costs(groups: &[Group<'_>], many: bool) -> String {
 }
 
 /// A mark for each group with finished runs, by what they cost.
-fn against(what: &str, x: Axis, groups: &[Group<'_>], cost: fn(&Summary) -> f64) -> String {
-    let title = format!("{} against {what}", accuracy_title(groups.iter()));
+fn against(metric: Metric, what: &str, x: Axis, groups: &[Group<'_>], cost: fn(&Summary) -> f64) -> String {
+    let title = format!("{} against {what}", metric::title(metric, groups.iter()));
     let mut lines = Vec::new();
     for group in groups {
-        let point = group.point(|run| run.summary.as_ref().map(cost), RunData::accuracy);
+        let score = |run: &RunData| run.score().filter(|_| run.metric() == metric);
+        let point = group.point(|run| run.summary.as_ref().map(cost), score);
         let points = point.into_iter().collect();
         lines.push(Line { name: &group.name, label: group.label(), style: group.style, points });
     }
-    Chart { title, x, y: Axis::linear("accuracy", Unit::Percent), lines, connected: false }.html()
+    Chart { title, x, y: metric::axis(metric), lines, connected: false }.html()
 }
 
 fn flops_parts(summary: &Summary) -> Vec<(&'static str, f64)> {

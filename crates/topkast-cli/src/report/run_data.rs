@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use topkast_train::{Config, RunDir, Summary, TrainError, read_metrics};
+use topkast_train::{Config, Metric, RunDir, Summary, TrainError, read_metrics};
 
 use crate::failure::Failure;
 
@@ -65,11 +65,24 @@ impl RunData {
         if validates { "validation" } else { "test" }
     }
 
-    /// The accuracy it came to, on what its epochs are scored on.
-    pub(super) fn accuracy(&self) -> Option<f64> {
-        let told = self.summary.as_ref();
-        let told = told.and_then(|summary| summary.validation_accuracy.or(summary.test_accuracy));
-        told.or_else(|| self.last(&format!("{}_accuracy", self.scored_on())))
+    /// What it is judged by.
+    pub(super) fn metric(&self) -> Metric {
+        self.config.data.kind.metric()
+    }
+
+    /// As what its scores in the course of training are logged.
+    pub(super) fn score_name(&self) -> String {
+        format!("{}_{}", self.scored_on(), self.metric().name())
+    }
+
+    /// The score it came to, on what it is scored on in the course of training.
+    pub(super) fn score(&self) -> Option<f64> {
+        let told = self.summary.as_ref().and_then(|summary| match self.metric() {
+            Metric::Accuracy => summary.validation_accuracy.or(summary.test_accuracy),
+            Metric::BitsPerCharacter => summary.validation_bpc.or(summary.test_bpc),
+            Metric::Perplexity => summary.validation_perplexity.or(summary.test_perplexity),
+        });
+        told.or_else(|| self.last(&self.score_name()))
     }
 
     /// Steps made, as far as they were logged.

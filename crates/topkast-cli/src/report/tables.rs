@@ -7,15 +7,20 @@ use topkast_train::{Config, Summary};
 
 use super::group::Group;
 use super::html::table;
+use super::metric::{self, metrics};
 use super::run_data::RunData;
 use super::scale::{number, percent};
 
 /// One row for each group.
 pub(super) fn results(groups: &[Group<'_>]) -> String {
+    let judged_by = match metrics(groups.iter())[..] {
+        [metric] => metric::name(metric),
+        _ => "score",
+    };
     let header = [
         "",
         "runs",
-        "accuracy",
+        judged_by,
         "loss",
         "steps",
         "seconds",
@@ -50,7 +55,7 @@ fn result(group: &Group<'_>) -> Vec<String> {
     vec![
         group.name.clone(),
         runs,
-        accuracy(group),
+        score(group),
         group.mean(loss).map_or("–".to_owned(), |loss| format!("{loss:.4}")),
         group.mean(|run| Some(run.steps() as f64)).map_or("–".to_owned(), |steps| format!("{steps:.0}")),
         told(|summary| summary.seconds, |seconds| format!("{seconds:.1}")),
@@ -66,17 +71,18 @@ fn result(group: &Group<'_>) -> Vec<String> {
 }
 
 /// The mean, of several runs with its standard error.
-fn accuracy(group: &Group<'_>) -> String {
-    let all: Vec<f64> = group.runs.iter().filter_map(|run| run.accuracy()).collect();
+fn score(group: &Group<'_>) -> String {
+    let metric = group.runs[0].metric();
+    let all: Vec<f64> = group.runs.iter().filter_map(|run| run.score()).collect();
     let count = all.len() as f64;
     let mean = all.iter().sum::<f64>() / count;
     match all.len() {
         0 => "–".to_owned(),
-        1 => percent(mean),
+        1 => metric::tell(metric, mean),
         _ => {
-            let squares: f64 = all.iter().map(|accuracy| (accuracy - mean).powi(2)).sum();
+            let squares: f64 = all.iter().map(|score| (score - mean).powi(2)).sum();
             let error = (squares / (count - 1.0) / count).sqrt();
-            format!("{} ± {:.2}%", percent(mean), error * 100.0)
+            format!("{} ± {}", metric::tell(metric, mean), metric::tell(metric, error))
         }
     }
 }
