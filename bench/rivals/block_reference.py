@@ -1,4 +1,5 @@
-"""The same network as plainly as can be, in float64: whole tensors of distances, Adam and clipping written out."""
+"""The same network as plainly as can be, in float64: scores of all distances looked up by index, norms, Adam and clipping written
+out."""
 
 from __future__ import annotations
 
@@ -53,9 +54,10 @@ def loss_of(case: BlockCase, p: Parameters, tokens: torch.Tensor) -> torch.Tenso
     q, k, v = (heads(part) for part in affine("qkv", x).chunk(3, dim=-1))
     times = torch.arange(length)
     distance = times[:, None] - times[None, :]
-    r = heads(affine("position", sinusoids(case)))[distance.clamp(min=0)]
+    r = heads(affine("position", sinusoids(case)))
     content = torch.einsum("sihd,sjhd->shij", q + heads(p["u"]), k)
-    position = torch.einsum("sihd,ijhd->shij", q + heads(p["w"]), r)
+    by_distance = torch.einsum("sihd,nhd->shin", q + heads(p["w"]), r)
+    position = by_distance.gather(-1, distance.clamp(min=0).expand_as(by_distance))
     scores = ((content + position) / math.sqrt(head)).masked_fill(distance < 0, -math.inf)
     attended = torch.einsum("shij,sjhd->sihd", scores.softmax(-1), v).flatten(2)
     x = norm("attention", x + affine("output", attended))

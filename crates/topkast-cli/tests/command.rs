@@ -234,8 +234,8 @@ fn bench_step_reports_every_time() {
 #[test]
 fn bench_block_reports_every_time() {
     let place = Workplace::new();
-    let sizes = "--width 24 --feed-forward 40 --heads 3 --streams 2 --segment 10 --memory 13 --forward 0.8 \
-                 --backward 0.6 --threads 1";
+    let sizes = "--width 24 --feed-forward 40 --heads 3 --streams 2 --segment 10 --memory 13 --forward 0.9 \
+                 --backward 0.8 --threads 1";
     let report = &json_lines(&succeeds(
         place.topkast(&format!("bench block {sizes} --refresh-every 4 --rounds 2 --json")),
     ))[0];
