@@ -149,9 +149,15 @@ class PartsOfAStep(unittest.TestCase):
     def test_a_gradient_belongs_to_the_part_that_its_forward_operation_is_of(self) -> None:
         linear = Event("linear", 10, within=[Event("aten::linear", 9, 1, [Event("aten::addmm", 8, 2), Event("aten::t", 1, -1)])])
         attention = Event("attention", 20, within=[Event("aten::bmm", 20, 3)])
-        backward = [Event(f"{block_parts.BACKWARD}{name}", micros, number) for name, micros, number in (
-            ("BmmBackward0", 40, 3), ("AddmmBackward0", 25, 2), ("NativeLayerNormBackward0", 7, 4), ("AccumulateGrad", 3, -1)
-        )]
+        backward = [
+            Event(f"{block_parts.BACKWARD}{name}", micros, number)
+            for name, micros, number in (
+                ("BmmBackward0", 40, 3),
+                ("AddmmBackward0", 25, 2),
+                ("NativeLayerNormBackward0", 7, 4),
+                ("AccumulateGrad", 3, -1),
+            )
+        ]
         # The operation itself, within a function, is not counted again.
         inner = Event("aten::mm", 24, 2)
         update = Event("update", 5)

@@ -20,23 +20,28 @@ def losses(data: BlockData) -> list[float]:
     moments = {name: [torch.zeros_like(value), torch.zeros_like(value)] for name, value in parameters.items()}
     found = []
     for step in range(1, CHECKED_STEPS + 1):
-        loss = loss_of(data.case, parameters, torch.tensor(data.tokens[step - 1]))
-        gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()))))
-        norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
+        mean = 0.0
+        # Stream by stream, as every worker keeps the memory that it has had.
+        for stream in torch.tensor(data.tokens[step - 1]).split(1):
+            loss = loss_of(data.case, parameters, stream) / data.case.streams
+            loss.backward()
+            mean += loss.item()
         with torch.no_grad():
-            for name, gradient in gradients.items():
-                gradient = gradient * min(1.0, CLIP_NORM / norm)
+            norm = math.sqrt(sum(float((value.grad**2).sum()) for value in parameters.values()))
+            for name, value in parameters.items():
+                gradient = value.grad * min(1.0, CLIP_NORM / norm)
+                value.grad = None
                 first, second = moments[name]
                 first += (1 - BETAS[0]) * (gradient - first)
                 second += (1 - BETAS[1]) * (gradient**2 - second)
-                mean, square = first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)
-                parameters[name] -= LEARNING_RATE * mean / (square.sqrt() + EPSILON)
-        found.append(loss.item())
+                corrected = [first / (1 - BETAS[0] ** step), second / (1 - BETAS[1] ** step)]
+                value -= LEARNING_RATE * corrected[0] / (corrected[1].sqrt() + EPSILON)
+        found.append(mean)
     return found
 
 
 def loss_of(case: BlockCase, p: Parameters, tokens: torch.Tensor) -> torch.Tensor:
-    """The mean cross-entropy of the next tokens of one batch [streams × segment + 1]."""
+    """The mean cross-entropy of the next tokens of some streams [streams × segment + 1]."""
     length, head = case.segment, case.width // case.heads
 
     def affine(name: str, x: torch.Tensor) -> torch.Tensor:

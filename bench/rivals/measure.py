@@ -55,8 +55,12 @@ def measure(contestants: Sequence[Contestant], case: Case, threads: int, rounds:
                 cell.failures[contestant.key] = str(why)
                 cell.series.pop(contestant.key, None)
     for contestant in contestants:
-        if contestant.key in cell.series:
+        if contestant.key not in cell.series:
+            continue
+        try:
             cell.parts.update(contestant.parts())
+        except Failed as why:
+            cell.failures[contestant.key] = f"timed, but not told by part: {why}"
     return cell
 
 

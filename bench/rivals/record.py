@@ -38,9 +38,7 @@ def raw(record: Record) -> dict:
                 "threads": cell.threads,
                 "case": to_json(cell.case),
                 "topkast_report": cell.report,
-                "times_ms": [
-                    {"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()
-                ],
+                "times_ms": [{"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()],
                 "parts_ms": [{"rival": name, "variant": label, **parts} for (name, label), parts in cell.parts.items()],
                 "failures": [{"rival": name, "variant": label, "why": why} for (name, label), why in cell.failures.items()],
             }

@@ -48,10 +48,13 @@ def parse(report: dict, case: Case) -> dict[tuple[str, str], Parts]:
 def parse_parts(report: dict) -> dict[tuple[str, str], Parts]:
     """What the milliseconds of a block's step went to, sparse and dense."""
     found = {}
-    for name, side in ((NAME, ""), (DENSE, "dense_")):
-        update = report[f"{side}phases_ms"]["update"]
-        parts = {part: report[f"{side}{part}_ms"] for part in ("linear", "attention", "other")}
-        found[name, "topkast"] = {**parts, "update": update, "other": parts["other"] - update}
+    try:
+        for name, side in ((NAME, ""), (DENSE, "dense_")):
+            update = report[f"{side}phases_ms"]["update"]
+            parts = {part: report[f"{side}{part}_ms"] for part in ("linear", "attention", "other")}
+            found[name, "topkast"] = {**parts, "update": update, "other": parts["other"] - update}
+    except KeyError as missing:
+        raise Failed(f"`topkast bench` printed no {missing}") from None
     return found
 
 
