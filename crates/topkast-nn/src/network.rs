@@ -5,7 +5,7 @@ use std::time::Duration;
 use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topology};
 use topkast_kernels::{Isa, Matrix};
 
-use crate::{Linear, Mlp, MlpShape, Tokens, TransformerXl, TransformerXlShape};
+use crate::{Linear, Mlp, MlpShape, PartTimes, Tokens, TransformerXl, TransformerXlShape};
 
 /// The sizes of a network of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +162,14 @@ impl Network {
             (Self::Mlp(network), Input::Features(x)) => network.backward(isa, x, wanted),
             (Self::TransformerXl(network), Input::Tokens(tokens)) => network.backward(isa, tokens, wanted),
             _ => panic!("{MISFIT}"),
+        }
+    }
+
+    /// What of the last forward pass, and of the backward passes after it, went to which parts.
+    pub fn part_times(&self) -> PartTimes {
+        match self {
+            Self::Mlp(network) => network.part_times(),
+            Self::TransformerXl(network) => network.part_times(),
         }
     }
 

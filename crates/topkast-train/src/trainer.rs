@@ -6,7 +6,7 @@ use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, softmax_cross_entropy, sum_of_squares};
-use topkast_nn::{Gradients, Linear, Mode, Network, ParameterMut};
+use topkast_nn::{Gradients, Linear, Mode, Network, ParameterMut, PartTimes};
 
 use crate::TrainError;
 use crate::accumulate::Accumulated;
@@ -51,6 +51,7 @@ struct Pass {
     correct: usize,
     samples: usize,
     phases: Phases,
+    parts: PartTimes,
 }
 
 impl Trainer {
@@ -186,14 +187,14 @@ impl Trainer {
             true => Gradients::All,
             false => Gradients::Active,
         };
-        let parts = self.config.train.accumulate;
-        for part in 0..parts {
-            self.pass(self.step * parts + part, wanted, &mut pass)?;
-            if parts > 1 && wanted != Gradients::Activations {
-                self.accumulated.add(&mut self.network, part, parts);
+        let batches = self.config.train.accumulate;
+        for part in 0..batches {
+            self.pass(self.step * batches + part, wanted, &mut pass)?;
+            if batches > 1 && wanted != Gradients::Activations {
+                self.accumulated.add(&mut self.network, part, batches);
             }
         }
-        let Pass { loss, correct, samples, mut phases } = pass;
+        let Pass { loss, correct, samples, mut phases, parts } = pass;
         clock.lap();
         let lr = self.schedule.rate(self.step);
         let input = self.task.input();
@@ -206,12 +207,12 @@ impl Trainer {
         self.step += 1;
         let (loss, accuracy) = (loss / samples as f64, correct as f64 / samples as f64);
         let refresh = refresh.or(instead);
-        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
+        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases, parts })
     }
 
     /// The gradients that are `wanted` of a batch.
     fn pass(&mut self, number: u64, wanted: Gradients, pass: &mut Pass) -> Result<(), TrainError> {
-        let Pass { loss, correct, samples, phases } = pass;
+        let Pass { loss, correct, samples, phases, parts } = pass;
         let mut clock = Clock::start();
         self.task.load(number, &mut self.network);
         phases.load += clock.lap();
@@ -231,6 +232,7 @@ impl Trainer {
         let backward = self.network.backward(self.isa, self.task.input(), wanted);
         phases.input_gradient += backward.input_gradient;
         phases.weight_gradient += backward.weight_gradient;
+        *parts += self.network.part_times();
         Ok(())
     }
 

@@ -43,14 +43,14 @@ impl TiedEmbedding {
 
     /// The gradients of `logits`: of the parameters, and with respect to h into `dh`.
     pub(super) fn logits_backward(&mut self, pass: &mut Pass, h: &Matrix, dy: &Matrix, dh: &mut Matrix) {
-        pass.parameters(|isa| self.layer.weight_gradient(isa, h, dy));
-        pass.activations(|isa| self.layer.input_gradient(isa, dy, Then::Nothing, dh));
+        pass.parameters(|work| self.layer.weight_gradient(work.isa, h, dy));
+        pass.activations(|work| self.layer.input_gradient(work.isa, dy, Then::Nothing, dh));
     }
 
     /// The gradient of `embed`, added to what [`logits_backward`](Self::logits_backward) left.
     pub(super) fn embed_backward(&mut self, pass: &mut Pass, tokens: &[u32], dx: &Matrix) {
         let (width, scale, gradient) = (self.width, self.scale(), &mut self.layer.weight.gradient);
-        pass.parameters(|isa| embed_gradient(isa, width, tokens, scale, dx, gradient));
+        pass.parameters(|work| embed_gradient(work.isa, width, tokens, scale, dx, gradient));
     }
 
     /// E, and b.
