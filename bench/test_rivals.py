@@ -3,7 +3,7 @@
 
 import unittest
 
-from rivals import cases, machine, record, topkast
+from rivals import block_parts, cases, machine, record, topkast
 from rivals.contestants import Failed, environment, medians, variants
 from rivals.measure import Cell, measure, rotated
 from rivals.stats import Spread, best, geometric_mean, names, part_median, ratio, spread
@@ -81,10 +81,14 @@ class Turns(unittest.TestCase):
                 if self.left == 0:
                     raise Failed(why)
 
+            def parts(self) -> dict:
+                return {self.key: {"other": 1.0}}
+
             def close(self) -> None: ...
 
         done = measure([Stub("good", 99), Stub("wrong", 1), Stub("crashing", 3)], CASE, 1, 4)
         self.assertEqual({key[0]: len(series) for key, series in done.series.items()}, {"good": 4})
+        self.assertEqual([key[0] for key in done.parts], ["good"])
         self.assertEqual({key[0]: why for key, why in done.failures.items()}, {"wrong": "wrong result", "crashing": "crashed"})
 
     def test_waiting_policies_are_compared_only_where_threads_wait(self) -> None:
@@ -111,9 +115,55 @@ class Topkast(unittest.TestCase):
         times = topkast.parse({"step_ms": 2.0, "dense_step_ms": 8.0}, case)
         self.assertEqual([sum(parts.values()) for parts in times.values()], [2.0, 8.0])
 
+    def test_block_command_and_times(self) -> None:
+        case = cases.BlockCase(512, 2048, 8, 4, 128, 0.9, 0.8)
+        self.assertEqual(
+            " ".join(topkast.command("topkast", case, 2)),
+            "topkast bench block --width 512 --feed-forward 2048 --heads 8 --streams 4 --segment 128 "
+            "--rounds 1 --forward 0.9 --backward 0.8 --threads 2 --json",
+        )
+        times = topkast.parse({"step_ms": 2.0, "dense_step_ms": 8.0}, case)
+        self.assertEqual([sum(parts.values()) for parts in times.values()], [2.0, 8.0])
+
+    def test_the_update_is_told_apart_from_all_else(self) -> None:
+        sides = ("", "dense_")
+        report = {f"{side}{part}_ms": 4.0 for side in sides for part in ("linear", "attention", "other")}
+        report |= {f"{side}phases_ms": {"update": 1.0} for side in sides}
+        parts = topkast.parse_parts(report)
+        self.assertEqual([name for name, _ in parts], [topkast.NAME, topkast.DENSE])
+        self.assertEqual(parts[topkast.DENSE, "topkast"], {"linear": 4.0, "attention": 4.0, "update": 1.0, "other": 3.0})
+
     def test_a_missing_field_is_a_failure_that_names_it(self) -> None:
         with self.assertRaisesRegex(Failed, "input_gradient_ms"):
             topkast.parse({"forward_ms": 1.0}, CASE)
+
+
+class Event:
+    """As the profiler tells of one."""
+
+    def __init__(self, name: str, micros: float, number: int = -1, within: list["Event"] | None = None) -> None:
+        self.name, self.cpu_time_total, self.sequence_nr, self.cpu_children = name, micros, number, within or []
+
+
+class PartsOfAStep(unittest.TestCase):
+    def test_a_gradient_belongs_to_the_part_that_its_forward_operation_is_of(self) -> None:
+        linear = Event("linear", 10, within=[Event("aten::linear", 9, 1, [Event("aten::addmm", 8, 2), Event("aten::t", 1, -1)])])
+        attention = Event("attention", 20, within=[Event("aten::bmm", 20, 3)])
+        backward = [
+            Event(f"{block_parts.BACKWARD}{name}", micros, number)
+            for name, micros, number in (
+                ("BmmBackward0", 40, 3),
+                ("AddmmBackward0", 25, 2),
+                ("NativeLayerNormBackward0", 7, 4),
+                ("AccumulateGrad", 3, -1),
+            )
+        ]
+        # The operation itself, within a function, is not counted again.
+        inner = Event("aten::mm", 24, 2)
+        update = Event("update", 5)
+        step = Event("step", 200)
+        found = block_parts.by_part([step, linear, attention, *backward, inner, update])
+        self.assertEqual(found, {"linear": 35.0, "attention": 60.0, "update": 5.0, "other": 100.0})
 
 
 class Writing(unittest.TestCase):
@@ -144,6 +194,15 @@ class Writing(unittest.TestCase):
             made["cells"][0]["times_ms"][0]["turns"], [{"forward": 1.0, "backward": 3.0}, {"forward": 2.0, "backward": 6.0}]
         )
 
+    def test_a_block_shows_its_dense_path_and_what_a_step_goes_to(self) -> None:
+        some = cell(Topkast__topkast=[2.0], other__a=[6.0])
+        some.case = cases.BlockCase(8, 16, 2, 1, 4, 0.9, 0.8)
+        some.series[topkast.DENSE, "topkast"] = [{"step": 5.0}]
+        some.parts["other", "a"] = {"linear": 3.0, "attention": 2.0, "update": 0.5, "other": 0.25}
+        text = record.page(record.Record("2026-01-01", "bench/run", 1, {}, [some]))
+        self.assertIn("| d = 8, ff = 16, 2 heads, 1×4 tokens | 90/80 | 1.20× |", text)
+        self.assertIn("| other | a | 3.00 | 2.00 | 0.50 | 0.25 |", text)
+
     def test_of_lscpu_only_what_bears_on_speed(self) -> None:
         told = machine.processor("Model name:  A CPU\nVulnerability X: Not affected\nFlags: fpu avx2 fma\n")
         self.assertEqual(told, {"Model name": "A CPU", "Vector flags": "fma avx2"})
@@ -160,6 +219,9 @@ class Cases(unittest.TestCase):
         step = cases.step_cases(quick=False)[0]
         self.assertEqual(cases.step_from_json(cases.to_json(step)), step)
         self.assertEqual(cases.layer_from_json(cases.to_json(CASE)), CASE)
+        block = cases.block_cases(quick=False)[0]
+        self.assertEqual(cases.block_from_json(cases.to_json(block)), block)
+        self.assertEqual(*(cases.as_rivals_see(case) for case in cases.block_cases(quick=False)))
 
 
 if __name__ == "__main__":

@@ -13,19 +13,21 @@ from datetime import date
 from pathlib import Path
 
 from . import machine
-from .cases import Case, layer_cases, step_cases
-from .contestants import LAYER_PATHS, STEP_PATHS, Contestant, Worker, variants
+from .cases import Case, block_cases, layer_cases, step_cases
+from .contestants import BLOCK_PATHS, LAYER_PATHS, STEP_PATHS, Contestant, Worker, variants
 from .measure import Cell, measure
 from .record import Record, page, raw
 from .topkast import Topkast
 
 QUICK_ROUNDS = 3
 BUSY_LOAD = 0.3
+KINDS = {"layer": (layer_cases, LAYER_PATHS), "step": (step_cases, STEP_PATHS), "block": (block_cases, BLOCK_PATHS)}
+"""What there is to measure: its cases, and the ways of calling the rivals."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run", description="Times Topkast beside other ways to train on a CPU.")
-    parser.add_argument("--only", choices=["layer", "step"], help="measure layers or whole steps only")
+    parser.add_argument("--only", choices=KINDS, help="measure layers, whole steps or steps of a Transformer-XL block only")
     parser.add_argument("--threads", default="1,2", help="thread counts, one after the other (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="turns of each contestant in each case (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a rival's turn (default: %(default)s)")
@@ -43,10 +45,9 @@ def progress(text: str, start: float) -> None:
 def run(options: argparse.Namespace, kind: str, threads: int, rounds: int, machine_facts: dict[str, str]) -> list[Cell]:
     """All cases of one kind on so many threads, with one set of worker processes."""
     start = time.monotonic()
-    cases: list[Case] = [*(layer_cases(options.quick) if kind == "layer" else step_cases(options.quick))]
-    cases = [case for case in cases if re.search(options.match, f"{case.name}, {case.sparsity}")]
+    all_cases, paths = KINDS[kind]
+    cases: list[Case] = [case for case in all_cases(options.quick) if re.search(options.match, f"{case.name}, {case.sparsity}")]
     ours = Topkast(options.topkast, threads)
-    paths = LAYER_PATHS if kind == "layer" else STEP_PATHS
     contestants: list[Contestant] = [ours, *(Worker(variant, threads, options.seconds) for variant in variants(paths, threads))]
     cells = []
     try:
@@ -77,7 +78,7 @@ def main() -> None:
     command = shlex.join(["bench/run", *without_topkast(sys.argv[1:])])
     record = Record(date.today().isoformat(), command, rounds, machine.describe(options.topkast), [])
     path = folder / f"{record.date}-rivals"
-    for kind in [options.only] if options.only else ["layer", "step"]:
+    for kind in [options.only] if options.only else KINDS:
         for threads in map(int, options.threads.split(",")):
             record.cells += run(options, kind, threads, rounds, record.machine)
             # After each part, so that an hour's work is not lost with the next.

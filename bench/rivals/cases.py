@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class LayerCase:
     """One linear layer: `rows` outputs, `cols` inputs, `positions` samples."""
+
+    kind: ClassVar[str] = "layer"
 
     rows: int
     cols: int
@@ -29,6 +32,8 @@ class LayerCase:
 class StepCase:
     """A training step of an MLP with these layer widths, inputs first and classes last."""
 
+    kind: ClassVar[str] = "step"
+
     widths: tuple[int, ...]
     batch: int
     forward: float
@@ -43,13 +48,38 @@ class StepCase:
         return percents(self.forward, self.backward)
 
 
-Case = LayerCase | StepCase
+@dataclass(frozen=True)
+class BlockCase:
+    """A training step of a language model of one Transformer-XL block: `streams` × `segment` tokens, no memory."""
+
+    kind: ClassVar[str] = "block"
+    width: int
+    feed_forward: int
+    heads: int
+    streams: int
+    segment: int
+    forward: float
+    backward: float
+
+    @property
+    def name(self) -> str:
+        sizes = f"d = {self.width}, ff = {self.feed_forward}, {self.heads} heads"
+        return f"{sizes}, {self.streams}×{self.segment} tokens"
+
+    @property
+    def sparsity(self) -> str:
+        return percents(self.forward, self.backward)
+
+
+Case = LayerCase | StepCase | BlockCase
 
 SHAPES = [(1024, 1024, 128), (2048, 512, 1024), (4096, 1024, 256), (512, 2048, 1024)]
 LAYER_SPARSITIES = [(0.9, 0.8), (0.9, 0.9), (0.95, 0.9), (0.95, 0.95), (0.98, 0.95), (0.98, 0.98)]
 MLP, WIDE = (784, 1024, 1024, 10), (1024, 4096, 4096, 1024)
 NETWORKS = [(MLP, 128), (MLP, 512), (WIDE, 256)]
 STEP_SPARSITIES = [(0.8, 0.6), (0.9, 0.8), (0.95, 0.9), (0.98, 0.95)]
+BLOCKS = [(512, 2048, 8, 8, 128)]
+BLOCK_SPARSITIES = [(0.9, 0.8), (0.98, 0.95)]
 
 
 def percents(forward: float, backward: float) -> str:
@@ -69,6 +99,12 @@ def step_cases(quick: bool) -> list[StepCase]:
     return [StepCase(*network, *sparsity) for network, sparsity in product(networks, sparsities)]
 
 
+def block_cases(quick: bool) -> list[BlockCase]:
+    """The block at all sparsities; with `quick` at one."""
+    sparsities = BLOCK_SPARSITIES[:1] if quick else BLOCK_SPARSITIES
+    return [BlockCase(*block, *sparsity) for block, sparsity in product(BLOCKS, sparsities)]
+
+
 def as_rivals_see(case: Case) -> Case:
     """Without what the rivals do not know of: the backward set, and for the dense networks of steps sparsity itself."""
     return replace(case, backward=0.0) if isinstance(case, LayerCase) else replace(case, forward=0.0, backward=0.0)
@@ -80,6 +116,10 @@ def to_json(case: Case) -> dict[str, object]:
 
 def layer_from_json(fields: dict) -> LayerCase:
     return LayerCase(**fields)
+
+
+def block_from_json(fields: dict) -> BlockCase:
+    return BlockCase(**fields)
 
 
 def step_from_json(fields: dict) -> StepCase:

@@ -44,6 +44,10 @@ class Contestant(Protocol):
         """The median milliseconds of one turn, by rival and variant (Topkast's turn times its dense path as well)."""
         ...
 
+    def parts(self) -> dict[tuple[str, str], Parts]:
+        """What the milliseconds of a step go to, where that is known."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -55,6 +59,13 @@ LAYER_PATHS = {
 }
 STEP_PATHS = {
     "PyTorch dense": ["step-eager", "step-foreach", "step-fused", "step-fused-flush", "step-compile-fused"],
+}
+
+BLOCK_PATHS = {
+    "PyTorch dense": [
+        *("block-eager", "block-foreach", "block-fused", "block-fused-flush", "block-compile-fused"),
+        *("block-sdpa-foreach", "block-sdpa-fused", "block-sdpa-compile-fused"),
+    ],
 }
 
 
@@ -106,6 +117,10 @@ class Worker:
     def visit(self) -> dict[tuple[str, str], Parts]:
         reply = self._ask({"do": "run", "seconds": self.seconds, "at_least": 3})
         return {self.key: medians(reply["times"])}
+
+    def parts(self) -> dict[tuple[str, str], Parts]:
+        parts = self._ask({"do": "parts"})["parts"]
+        return {self.key: parts} if parts else {}
 
     def close(self) -> None:
         if self.process:

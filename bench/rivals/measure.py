@@ -25,6 +25,8 @@ class Cell:
     case: Case
     series: dict[Key, list[Parts]] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
+    parts: dict[Key, Parts] = field(default_factory=dict)
+    """What a step's milliseconds go to, of those who know, told after the last turn."""
     report: dict = field(default_factory=dict)
     """All that `topkast bench` printed in its last turn."""
 
@@ -52,6 +54,13 @@ def measure(contestants: Sequence[Contestant], case: Case, threads: int, rounds:
             except Failed as why:
                 cell.failures[contestant.key] = str(why)
                 cell.series.pop(contestant.key, None)
+    for contestant in contestants:
+        if contestant.key not in cell.series:
+            continue
+        try:
+            cell.parts.update(contestant.parts())
+        except Failed as why:
+            cell.failures[contestant.key] = f"timed, but not told by part: {why}"
     return cell
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .cases import LayerCase, to_json
+from .cases import to_json
 from .measure import Cell
 from .stats import Best, best, geometric_mean, names, part_median, ratio
 from .topkast import DENSE, NAME
@@ -34,18 +34,24 @@ def raw(record: Record) -> dict:
         "machine": record.machine,
         "cells": [
             {
-                "kind": "layer" if isinstance(cell.case, LayerCase) else "step",
+                "kind": cell.case.kind,
                 "threads": cell.threads,
                 "case": to_json(cell.case),
                 "topkast_report": cell.report,
-                "times_ms": [
-                    {"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()
-                ],
+                "times_ms": [{"rival": name, "variant": label, "turns": series} for (name, label), series in cell.series.items()],
+                "parts_ms": [{"rival": name, "variant": label, **parts} for (name, label), parts in cell.parts.items()],
                 "failures": [{"rival": name, "variant": label, "why": why} for (name, label), why in cell.failures.items()],
             }
             for cell in record.cells
         ],
     }
+
+
+HEADINGS = {
+    "layer": "One layer: forward, input gradient and weight gradient",
+    "step": "Whole training steps",
+    "block": "Whole training steps of one Transformer-XL block",
+}
 
 
 def page(record: Record) -> str:
@@ -58,12 +64,9 @@ def page(record: Record) -> str:
         "The rivals know no backward set: theirs is the forward set, so only rows with equal sparsities are the same work.",
         table(["", ""], [[name, value] for name, value in record.machine.items()]),
     ]
-    layers = [cell for cell in record.cells if isinstance(cell.case, LayerCase)]
-    steps = [cell for cell in record.cells if not isinstance(cell.case, LayerCase)]
-    if layers:
-        parts += ["## One layer: forward, input gradient and weight gradient", *sections(layers)]
-    if steps:
-        parts += ["## Whole training steps", *sections(steps)]
+    for kind, heading in HEADINGS.items():
+        if cells := [cell for cell in record.cells if cell.case.kind == kind]:
+            parts += [f"## {heading}", *sections(cells)]
     parts += failures(record.cells)
     return "\n\n".join(parts) + "\n"
 
@@ -82,12 +85,36 @@ def sections(cells: list[Cell]) -> list[str]:
             by_case(some, [*rivals, BEST_RIVAL] if len(rivals) > 1 else rivals, partial(ratio_cell, rivals)),
             *summary(some, rivals),
         ]
-        if isinstance(some[0].case, LayerCase):
+        if some[0].case.kind == "layer":
             parts += ["Forward alone + both gradients:", by_case(some, everyone, halves)]
+        if some[0].case.kind == "block":
+            parts += blocks(some, rivals)
         parts += ["The best variants:", by_case(some, rivals, lambda cell, name: label_text(best(cell, name)))]
     return parts
 
 
+def blocks(cells: list[Cell], rivals: list[str]) -> list[str]:
+    """Our dense path against the dense rivals, and what everyone's step goes to."""
+
+    def dense_ratio(cell: Cell, name: str) -> str:
+        value = ratio(cell, name, DENSE)
+        return f"{value:.2f}×" if value is not None else NONE
+
+    rows = [
+        [cell.case.name, cell.case.sparsity, name, label, *(ms(parts[part]) for part in PARTS)]
+        for cell in cells
+        for (name, label), parts in cell.parts.items()
+    ]
+    return [
+        "How many times as fast as them our dense path is:",
+        by_case(cells, rivals, dense_ratio),
+        "What a step goes to, in milliseconds (Topkast's without its share of a refresh; PyTorch's by its profiler, of what is not "
+        "compiled): the products of the linear layers, attention with scores and softmax, clipping and Adam, all else.",
+        table(["", "forward/backward sparsity", "", "variant", *PARTS], rows),
+    ]
+
+
+PARTS = ("linear", "attention", "update", "other")
 BEST_RIVAL = "the best of them"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from .cases import Case, LayerCase
+from .cases import BlockCase, Case, LayerCase
 from .contestants import Failed
 from .timing import Parts
 
@@ -17,11 +17,15 @@ LAYER_PARTS = ("forward", "input_gradient", "weight_gradient")
 
 
 def command(binary: str, case: Case, threads: int) -> list[str]:
-    """What a turn runs. Rounds within a run of `bench step` are ours to make: one goes from one refresh to the next."""
+    """What a turn runs. Rounds within a run of `bench step` or `bench block` are ours to make: one goes from one refresh to the next."""
     sparsity = ["--forward", str(case.forward), "--backward", str(case.backward), "--threads", str(threads), "--json"]
     if isinstance(case, LayerCase):
         shape = ["--rows", str(case.rows), "--cols", str(case.cols), "--positions", str(case.positions)]
         return [binary, "bench", "layer", *shape, *sparsity, "--rounds", "7", "--no-break-even"]
+    if isinstance(case, BlockCase):
+        network = ["--width", str(case.width), "--feed-forward", str(case.feed_forward), "--heads", str(case.heads)]
+        text = ["--streams", str(case.streams), "--segment", str(case.segment)]
+        return [binary, "bench", "block", *network, *text, "--rounds", "1", *sparsity]
     inputs, *hidden, outputs = case.widths
     network = ["--inputs", str(inputs), "--hidden", ",".join(map(str, hidden)), "--outputs", str(outputs)]
     # A layer of a few classes stays dense, as it does by default; as wide a one as the hidden layers would be most of the step.
@@ -39,6 +43,19 @@ def parse(report: dict, case: Case) -> dict[tuple[str, str], Parts]:
         }
     except KeyError as missing:
         raise Failed(f"`topkast bench` printed no {missing}") from None
+
+
+def parse_parts(report: dict) -> dict[tuple[str, str], Parts]:
+    """What the milliseconds of a block's step went to, sparse and dense."""
+    found = {}
+    try:
+        for name, side in ((NAME, ""), (DENSE, "dense_")):
+            update = report[f"{side}phases_ms"]["update"]
+            parts = {part: report[f"{side}{part}_ms"] for part in ("linear", "attention", "other")}
+            found[name, "topkast"] = {**parts, "update": update, "other": parts["other"] - update}
+    except KeyError as missing:
+        raise Failed(f"`topkast bench` printed no {missing}") from None
+    return found
 
 
 class Topkast:
@@ -59,6 +76,9 @@ class Topkast:
             raise Failed((run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[0])
         self.report = json.loads(run.stdout)
         return parse(self.report, self.case)
+
+    def parts(self) -> dict[tuple[str, str], Parts]:
+        return parse_parts(self.report) if isinstance(self.case, BlockCase) else {}
 
     def close(self) -> None:
         """Nothing stays open between turns."""

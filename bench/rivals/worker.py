@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from . import cases, layer_data, step_data
+from . import block_data, cases, layer_data, step_data
 from .timing import Parts
 
 
@@ -51,6 +51,18 @@ def step(**options: bool) -> Callable[[dict], Subject]:
     return make
 
 
+def block(**options: bool) -> Callable[[dict], Subject]:
+    """Makes a PyTorch step of a Transformer-XL block with these options, and checks its first losses."""
+
+    def make(fields: dict) -> Subject:
+        data = block_data.make(cases.block_from_json(fields))
+        subject = imported("block_torch", "TrainingStep")(data, **options)
+        block_data.check(subject.first_losses(), imported("block_reference", "losses")(data))
+        return subject
+
+    return make
+
+
 def imported(module: str, name: str):
     return getattr(importlib.import_module(f".{module}", __package__), name)
 
@@ -68,6 +80,14 @@ PATHS: dict[str, Callable[[dict], Subject]] = {
     "step-fused": step(fused=True),
     "step-fused-flush": step(fused=True, flush=True),
     "step-compile-fused": step(fused=True, compile=True),
+    "block-eager": block(),
+    "block-foreach": block(foreach=True),
+    "block-fused": block(fused=True),
+    "block-fused-flush": block(fused=True, flush=True),
+    "block-compile-fused": block(fused=True, compile=True),
+    "block-sdpa-foreach": block(sdpa=True, foreach=True),
+    "block-sdpa-fused": block(sdpa=True, fused=True),
+    "block-sdpa-compile-fused": block(sdpa=True, fused=True, compile=True),
 }
 
 
@@ -90,6 +110,9 @@ def answer(request: dict, make: Callable[[dict], Subject], state: dict[str, Subj
             state.clear()
             state["subject"] = make(request["case"])
             return {"ok": True}
+        if request["do"] == "parts":
+            tell = getattr(state["subject"], "parts", dict)
+            return {"ok": True, "parts": tell()}
         return {"ok": True, "times": run(state["subject"], request["seconds"], request["at_least"])}
     except Exception as error:  # noqa: BLE001 - any failure of a rival is a finding
         return {"ok": False, "error": f"{type(error).__name__}: {error}".splitlines()[0]}

@@ -232,6 +232,52 @@ fn bench_step_reports_every_time() {
 }
 
 #[test]
+fn bench_block_reports_every_time() {
+    let place = Workplace::new();
+    let sizes = "--width 24 --feed-forward 40 --heads 3 --streams 2 --segment 10 --memory 13 --forward 0.9 \
+                 --backward 0.8 --threads 1";
+    let report = &json_lines(&succeeds(
+        place.topkast(&format!("bench block {sizes} --refresh-every 4 --rounds 2 --json")),
+    ))[0];
+    has_fields(report, "isa threads width feed_forward heads streams segment memory forward refresh_every");
+    assert_eq!((&report["steps"], &report["dense_steps"]), (&20.into(), &20.into()));
+    for side in ["", "dense_"] {
+        for part in ["step", "linear", "attention", "other"] {
+            let ms = &report[format!("{side}{part}_ms")];
+            assert!(ms.as_f64().is_some_and(|ms| ms > 0.0), "{side}{part}_ms in {report}");
+        }
+        has_fields(
+            &report[format!("{side}phases_ms")],
+            "load forward loss input_gradient weight_gradient update",
+        );
+    }
+    assert!(report["training_bytes"].as_u64() < report["dense_training_bytes"].as_u64(), "{report}");
+    let table = succeeds(place.topkast(&format!("bench block {sizes} --refresh-every 1 --rounds 1")));
+    assert!(table.contains("width 24") && table.contains("ms: linear "), "{table}");
+    let huge = "--width 8192 --feed-forward 2 --streams 1 --segment 2 --forward 0.9999 --backward 0.999 \
+                --refresh-every 1 --rounds 1 --json";
+    let alone = &json_lines(&succeeds(place.topkast(&format!("bench block {huge}"))))[0];
+    assert!(alone["dense_step_ms"].is_null() && alone["linear_ms"].as_f64() > Some(0.0), "{alone}");
+}
+
+#[test]
+fn bench_block_refuses_what_it_cannot_time() {
+    let place = Workplace::new();
+    for (arguments, expected) in [
+        ("--forward 0.8 --backward 0.9", "must not exceed"),
+        ("--width 1048576", "choose smaller sizes"),
+        ("--streams 1048576 --segment 1048576 --memory 1048576", "fewer or shorter streams"),
+        ("--heads 7", "model.heads = 7: must divide model.width"),
+        ("--width 15 --heads 3", "must be even"),
+        ("--segment 0", "--segment"),
+        ("--width 2 --heads 1", "leaves no active entry"),
+    ] {
+        let line = refuses(place.topkast(&format!("bench block {arguments}")));
+        assert!(line.contains(expected), "{arguments}: {line}");
+    }
+}
+
+#[test]
 fn bench_refresh_reports_every_time() {
     let place = Workplace::new();
     let sizes = "--rows 70 --cols 600 --forward 0.9 --backward 0.8 --threads 1 --rounds 4 --changed 0.1";
@@ -367,9 +413,17 @@ fn bf16_needs_its_instructions() {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let place = Workplace::new();
-    for verb in
-        ["train", "eval", "predict", "inspect", "report", "bench layer", "bench step", "bench refresh"]
-    {
+    for verb in [
+        "train",
+        "eval",
+        "predict",
+        "inspect",
+        "report",
+        "bench layer",
+        "bench step",
+        "bench block",
+        "bench refresh",
+    ] {
         let help = succeeds(place.topkast(&format!("{verb} --help")));
         assert!(help.contains(&format!("Example: topkast {verb}")), "{help}");
     }

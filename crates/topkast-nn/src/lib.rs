@@ -11,6 +11,7 @@ mod loss;
 mod mlp;
 mod named;
 mod network;
+mod part_times;
 mod product_times;
 mod tiled_products;
 mod transformer_xl;
@@ -21,5 +22,6 @@ pub use linear::{DENSE_ABOVE, DenseLinear, Linear, SparseLinear, prunes_densely}
 pub use loss::Loss;
 pub use mlp::{Mlp, MlpShape};
 pub use network::{BackwardTimes, Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
+pub use part_times::PartTimes;
 pub use product_times::ProductTimes;
 pub use transformer_xl::{Clusters, Memory, MemoryError, Tokens, TransformerXl, TransformerXlShape};

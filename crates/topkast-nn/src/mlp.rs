@@ -7,7 +7,10 @@ use topkast_kernels::{Isa, Matrix, dropout};
 
 use crate::loss::softmax_loss;
 use crate::named::NamedLinear;
-use crate::{Activation, Applied, BackwardTimes, Gradients, LayerPlan, Linear, Loss, Mode, ParameterMut};
+use crate::part_times::Work;
+use crate::{
+    Activation, Applied, BackwardTimes, Gradients, LayerPlan, Linear, Loss, Mode, ParameterMut, PartTimes,
+};
 
 /// An MLP's sizes and what happens between its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +47,7 @@ pub struct Mlp {
     layers: Vec<Layer>,
     dropout: f32,
     key: Option<Seed>,
+    parts: PartTimes,
 }
 
 #[derive(Debug)]
@@ -89,7 +93,7 @@ impl Mlp {
                 output: Matrix::default(),
                 gradient: Matrix::default(),
             });
-        Self { layers: layers.collect(), dropout: shape.dropout, key: None }
+        Self { layers: layers.collect(), dropout: shape.dropout, key: None, parts: PartTimes::default() }
     }
 
     /// The logits `[outputs × positions]` for inputs `x`.
@@ -101,15 +105,19 @@ impl Mlp {
             Mode::Train(seed) if self.dropout > 0.0 => Some(seed),
             _ => None,
         };
+        let mut work = Work::new(isa);
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
             let layer = &mut rest[0];
             let input = before.last().map_or(x, |layer| &layer.output);
-            layer.linear.forward(isa, input, layer.activation, &mut layer.pre, &mut layer.output);
+            work.linear(|isa| {
+                layer.linear.forward(isa, input, layer.activation, &mut layer.pre, &mut layer.output);
+            });
             if let Some(key) = self.key.filter(|_| !rest[1..].is_empty()) {
                 dropout(isa, key.numbered(number as u64).key(), self.dropout, &mut rest[0].output);
             }
         }
+        self.parts = work.parts;
         self.logits()
     }
 
@@ -141,14 +149,15 @@ impl Mlp {
     /// # Panics
     /// If `x` is not of the last forward pass's shape.
     pub fn backward(&mut self, isa: Isa, x: &Matrix, wanted: Gradients) -> BackwardTimes {
-        let mut times = BackwardTimes::default();
+        let (mut times, mut work) = (BackwardTimes::default(), Work::new(isa));
         for number in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(number);
             let Layer { linear, gradient, .. } = &mut rest[0];
             let start = Instant::now();
             let input = before.last().map_or(x, |layer| &layer.output);
             if wanted != Gradients::Activations {
-                linear.weight_gradient(isa, input, gradient, wanted == Gradients::All);
+                let explore = wanted == Gradients::All;
+                work.linear(|isa| linear.weight_gradient(isa, input, gradient, explore));
             }
             let between = Instant::now();
             times.weight_gradient += between - start;
@@ -158,16 +167,22 @@ impl Mlp {
                 match self.key {
                     // Dropout came after the activation, so its gradient comes before.
                     Some(key) => {
-                        linear.input_gradient(isa, gradient, None, dx);
+                        work.linear(|isa| linear.input_gradient(isa, gradient, None, dx));
                         dropout(isa, key.numbered(number as u64 - 1).key(), self.dropout, dx);
                         made_x.backward(isa, dx);
                     }
-                    None => linear.input_gradient(isa, gradient, Some(made_x), dx),
+                    None => work.linear(|isa| linear.input_gradient(isa, gradient, Some(made_x), dx)),
                 }
                 times.input_gradient += between.elapsed();
             }
         }
+        self.parts += work.parts;
         times
+    }
+
+    /// What of the last forward pass, and of the backward passes after it, went to the linear layers.
+    pub fn part_times(&self) -> PartTimes {
+        self.parts
     }
 
     /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last

@@ -6,7 +6,7 @@ use topkast::{Counts, Init, Parameter, ReservoirKind, Seed, SparseWeight, Topolo
 use topkast_kernels::{Isa, Matrix};
 
 use crate::loss::column;
-use crate::{Linear, Loss, Mlp, MlpShape, Tokens, TransformerXl, TransformerXlShape};
+use crate::{Linear, Loss, Mlp, MlpShape, PartTimes, Tokens, TransformerXl, TransformerXlShape};
 
 /// The sizes of a network of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +172,14 @@ impl Network {
             (Self::Mlp(network), Input::Features(x)) => network.backward(isa, x, wanted),
             (Self::TransformerXl(network), Input::Tokens(tokens)) => network.backward(isa, tokens, wanted),
             _ => panic!("{MISFIT}"),
+        }
+    }
+
+    /// What of the last forward pass, and of the backward passes after it, went to which parts.
+    pub fn part_times(&self) -> PartTimes {
+        match self {
+            Self::Mlp(network) => network.part_times(),
+            Self::TransformerXl(network) => network.part_times(),
         }
     }
 

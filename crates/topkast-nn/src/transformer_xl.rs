@@ -17,7 +17,8 @@ use topkast::{Seed, SparseWeight};
 use topkast_kernels::{AttentionShape, Isa, Matrix, dropout as drop_out};
 
 use crate::named::NamedLinear;
-use crate::{BackwardTimes, Gradients, Linear, Loss, Mode, ParameterMut};
+use crate::part_times::Work;
+use crate::{BackwardTimes, Gradients, Linear, Loss, Mode, ParameterMut, PartTimes};
 use distances::sinusoids;
 use dropout::Dropout;
 use layer::{Layer, LinearGradients};
@@ -62,6 +63,7 @@ pub struct TransformerXl {
     gradients: Vec<LinearGradients>,
     keeps_gradients: bool,
     scratch: Scratch,
+    parts: PartTimes,
 }
 
 impl TransformerXl {
@@ -94,6 +96,7 @@ impl TransformerXl {
             gradients: Vec::new(),
             keeps_gradients: false,
             scratch: Scratch::default(),
+            parts: PartTimes::default(),
         }
     }
 
@@ -110,13 +113,15 @@ impl TransformerXl {
         if let Some((key, rate)) = self.dropout.embedding() {
             drop_out(isa, key, rate, &mut self.embedded);
         }
+        let mut work = Work::new(isa);
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
             let (x, layer) = (output(before, &self.embedded), &mut rest[0]);
             let inputs = [x, &self.memory.layers()[number], &self.distances];
-            layer.forward(isa, shape, inputs, self.dropout.layer(number), &mut self.scratch.flow);
+            layer.forward(&mut work, shape, inputs, self.dropout.layer(number), &mut self.scratch.flow);
             self.memory.keep(number, layer.context(x));
         }
+        self.parts = work.parts;
         self.memory.move_on(shape.queries);
         self.table.forward(isa, output(&self.layers, &self.embedded));
     }
@@ -185,10 +190,16 @@ impl TransformerXl {
             rest[0].backward(&mut pass, inputs, dropout, gradients, &mut self.scratch);
         }
         if let Some((key, rate)) = self.dropout.embedding() {
-            pass.activations(|isa| drop_out(isa, key, rate, &mut self.scratch.flow));
+            pass.activations(|work| drop_out(work.isa, key, rate, &mut self.scratch.flow));
         }
         self.table.embed_backward(&mut pass, tokens.ids, &self.scratch.flow);
+        self.parts += pass.work.parts;
         pass.times
+    }
+
+    /// What of the last forward pass, and of the backward passes after it, went to which parts; the output layer is in none of them.
+    pub fn part_times(&self) -> PartTimes {
+        self.parts
     }
 
     /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use topkast_nn::PartTimes;
+
 /// What one step did.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
@@ -19,6 +21,8 @@ pub struct StepReport {
     pub refresh: Option<RefreshReport>,
     /// How long its parts took.
     pub phases: Phases,
+    /// What of its forward and backward passes went to which parts of the network.
+    pub parts: PartTimes,
 }
 
 /// What a refresh changed over all layers.

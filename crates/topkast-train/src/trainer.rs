@@ -6,7 +6,7 @@ use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed, clip_scale};
 use topkast_kernels::{Isa, sum_of_squares};
-use topkast_nn::{Gradients, Linear, Loss, Mode, Network, ParameterMut};
+use topkast_nn::{Gradients, Linear, Loss, Mode, Network, ParameterMut, PartTimes};
 
 use crate::TrainError;
 use crate::accumulate::Accumulated;
@@ -49,6 +49,7 @@ struct Pass {
     loss: Loss,
     samples: usize,
     phases: Phases,
+    parts: PartTimes,
 }
 
 impl Trainer {
@@ -174,7 +175,8 @@ impl Trainer {
     /// # Errors
     /// If the loss is not finite; nothing is updated then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let mut pass = Pass { loss: Loss::ZERO, samples: 0, phases: Phases::default() };
+        let mut pass =
+            Pass { loss: Loss::ZERO, samples: 0, phases: Phases::default(), parts: PartTimes::default() };
         let mut clock = Clock::start();
         let refresh = self.refresh.before_step(&mut self.network, self.step);
         pass.phases.refresh = clock.lap();
@@ -184,14 +186,14 @@ impl Trainer {
             true => Gradients::All,
             false => Gradients::Active,
         };
-        let parts = self.config.train.accumulate;
-        for part in 0..parts {
-            self.pass(self.step * parts + part, wanted, &mut pass)?;
-            if parts > 1 && wanted != Gradients::Activations {
-                self.accumulated.add(&mut self.network, part, parts);
+        let batches = self.config.train.accumulate;
+        for part in 0..batches {
+            self.pass(self.step * batches + part, wanted, &mut pass)?;
+            if batches > 1 && wanted != Gradients::Activations {
+                self.accumulated.add(&mut self.network, part, batches);
             }
         }
-        let Pass { loss, samples, mut phases } = pass;
+        let Pass { loss, samples, mut phases, parts } = pass;
         clock.lap();
         let lr = self.schedule.rate(self.step);
         let input = self.task.input();
@@ -204,12 +206,12 @@ impl Trainer {
         self.step += 1;
         let (loss, accuracy) = means(loss, samples);
         let refresh = refresh.or(instead);
-        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases })
+        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases, parts })
     }
 
     /// The gradients that are `wanted` of a batch.
     fn pass(&mut self, number: u64, wanted: Gradients, pass: &mut Pass) -> Result<(), TrainError> {
-        let Pass { loss, samples, phases } = pass;
+        let Pass { loss, samples, phases, parts } = pass;
         let mut clock = Clock::start();
         self.task.load(number, &mut self.network);
         phases.load += clock.lap();
@@ -227,6 +229,7 @@ impl Trainer {
         let backward = self.network.backward(self.isa, self.task.input(), wanted);
         phases.input_gradient += backward.input_gradient;
         phases.weight_gradient += backward.weight_gradient;
+        *parts += self.network.part_times();
         Ok(())
     }
 

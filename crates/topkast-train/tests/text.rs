@@ -5,12 +5,13 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use common::{Tensors, advance, assert_same, finish, tensors};
 use tempfile::TempDir;
 use topkast_nn::NetworkShape;
 use topkast_train::checkpoint::Checkpoint;
-use topkast_train::text::Sampling;
+use topkast_train::text::{Kind, Sampling, read};
 use topkast_train::{Config, Metric, Outcome, Purpose, RunDir, Trainer, load_trained, read_metrics, run};
 
 /// A folder with a text: sums and their results, which can be learnt.
@@ -102,6 +103,23 @@ fn sums(numbers: std::ops::Range<u32>) -> String {
 /// Everything that training has: more passes than one over the text, so that memory is emptied in between, batches added up, dropout.
 const ALL: [&str; 4] =
     ["train.accumulate=2", "model.dropout=0.1", "optimizer.clip_norm=0.5", "train.steps=120"];
+
+/// What the parts of the network took was taken from the passes, not from elsewhere; and a text in memory is as good as a file.
+#[test]
+fn the_parts_of_a_step_are_parts_of_its_passes() {
+    let place = Workplace::new();
+    let overrides = ["train.accumulate=2"];
+    let text = read(Kind::Bytes, &place.path("sums.txt")).unwrap();
+    let mut in_memory = Trainer::with_text(place.config(&overrides), text).unwrap();
+    let mut from_file = place.trainer(&overrides);
+    for _ in 0..4 {
+        let step = in_memory.step().unwrap();
+        assert_eq!(step.loss.to_bits(), from_file.step().unwrap().loss.to_bits());
+        let passes = step.phases.forward + step.phases.input_gradient + step.phases.weight_gradient;
+        assert!(step.parts.linear > Duration::ZERO && step.parts.attention > Duration::ZERO);
+        assert!(step.parts.linear + step.parts.attention < passes, "{step:?}");
+    }
+}
 
 #[test]
 fn threads_do_not_matter() {

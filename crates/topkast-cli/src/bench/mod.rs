@@ -1,8 +1,11 @@
 //! `topkast bench`: times sparse against dense on this machine.
 
+mod block;
 mod layer;
 mod refresh;
+mod sides;
 mod step;
+mod turns;
 mod twin;
 
 use std::time::Instant;
@@ -17,6 +20,7 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     Layer(layer::Arguments),
     Step(step::Arguments),
+    Block(block::Arguments),
     Refresh(refresh::Arguments),
 }
 
@@ -24,6 +28,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Layer(arguments) => layer::run(arguments),
         Command::Step(arguments) => step::run(arguments),
+        Command::Block(arguments) => block::run(arguments),
         Command::Refresh(arguments) => refresh::run(arguments),
     }
 }
@@ -80,6 +85,12 @@ impl std::fmt::Display for Machine {
             self.l2_bandwidth_gbs
         )
     }
+}
+
+/// Bytes to train on that nothing can be learnt from, others for other seeds.
+fn random_bytes(seed: u64) -> impl Iterator<Item = u8> {
+    let next = |&noise: &u32| Some(noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    std::iter::successors(next(&(seed as u32)), next).map(|noise| (noise >> 24) as u8)
 }
 
 /// Milliseconds that `work` takes.

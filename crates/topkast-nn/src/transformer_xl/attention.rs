@@ -11,6 +11,7 @@ use super::pass::{Pass, Scratch};
 use super::streams::{join, last_columns};
 use crate::ParameterMut;
 use crate::named::{NamedLinear, NamedVector};
+use crate::part_times::Work;
 
 /// `output = norm(x + dropout(Wo·o + bo))`, where o attends, from queries of x, to keys and values of memory and x.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Attention {
     /// Leaves its output in `norm.output`; `memory` is this layer's, `distances` are those that `shape` has, `branch` is scratch.
     pub(super) fn forward(
         &mut self,
-        isa: Isa,
+        work: &mut Work,
         shape: AttentionShape,
         [x, memory, distances]: [&Matrix; 3],
         dropout: Place,
@@ -75,10 +76,12 @@ impl Attention {
             join(shape.streams, memory, x, &mut self.context);
         }
         let context = seen(shape, &self.context, x);
-        self.query.affine(isa, x, &mut self.q);
-        self.key.affine(isa, context, &mut self.k);
-        self.value.affine(isa, context, &mut self.v);
-        self.position.affine(isa, distances, &mut self.r);
+        work.linear(|isa| {
+            self.query.affine(isa, x, &mut self.q);
+            self.key.affine(isa, context, &mut self.k);
+            self.value.affine(isa, context, &mut self.v);
+            self.position.affine(isa, distances, &mut self.r);
+        });
         let inputs = AttentionInputs {
             query: &self.q,
             key: &self.k,
@@ -87,9 +90,9 @@ impl Attention {
             content_bias: &self.u.parameter.values,
             position_bias: &self.w.parameter.values,
         };
-        attention(isa, shape, inputs, &mut self.state, &mut self.attended);
-        self.output.affine(isa, &self.attended, branch);
-        self.norm.forward(isa, x, branch, dropout);
+        work.attention(|isa| attention(isa, shape, inputs, &mut self.state, &mut self.attended));
+        work.linear(|isa| self.output.affine(isa, &self.attended, branch));
+        self.norm.forward(work.isa, x, branch, dropout);
     }
 
     /// What it attended to in the last forward pass, whose input was `x`.
@@ -110,21 +113,23 @@ impl Attention {
         let Scratch { flow, residual, attended, own } = scratch;
         let [dq, dk, dv, dr, da] = linears;
         let shape = self.shape;
-        pass.activations(|isa| self.norm.backward(isa, flow, dropout, residual, da));
+        pass.activations(|work| self.norm.backward(work.isa, flow, dropout, residual, da));
         pass.linear(&mut self.output, &self.attended, da);
-        pass.activations(|isa| {
-            self.output.input_gradient(isa, da, None, attended);
-            self.attention_gradient(isa, attended, [dq, dk, dv, dr]);
+        pass.activations(|work| {
+            work.linear(|isa| self.output.input_gradient(isa, da, None, attended));
+            work.attention(|isa| self.attention_gradient(isa, attended, [dq, dk, dv, dr]));
         });
         let context = seen(shape, &self.context, x);
         pass.linear(&mut self.query, x, dq);
         pass.linear(&mut self.key, context, dk);
         pass.linear(&mut self.value, context, dv);
         pass.linear(&mut self.position, distances, dr);
-        pass.activations(|isa| {
-            self.query.add_input_gradient(isa, dq, residual, flow);
-            self.key.add_input_gradient(isa, of_segment(shape, dk, own), flow, residual);
-            self.value.add_input_gradient(isa, of_segment(shape, dv, own), residual, flow);
+        pass.activations(|work| {
+            work.linear(|isa| self.query.add_input_gradient(isa, dq, residual, flow));
+            let dk = of_segment(shape, dk, own);
+            work.linear(|isa| self.key.add_input_gradient(isa, dk, flow, residual));
+            let dv = of_segment(shape, dv, own);
+            work.linear(|isa| self.value.add_input_gradient(isa, dv, residual, flow));
         });
     }
 

@@ -1,11 +1,12 @@
 //! A layer's second part: hidden units for each position by itself, the residual sum and its norm.
 
-use topkast_kernels::{Isa, Matrix, dropout};
+use topkast_kernels::{Matrix, dropout};
 
 use super::dropout::LayerDropout;
 use super::norm::Norm;
 use super::pass::{Pass, Scratch};
 use crate::named::NamedLinear;
+use crate::part_times::Work;
 use crate::{Activation, Applied, ParameterMut};
 
 /// `output = norm(x + dropout(W2·dropout(activation(W1·x + b1)) + b2))`.
@@ -29,13 +30,13 @@ impl FeedForward {
     }
 
     /// Leaves its output in `norm.output`; `branch` is scratch.
-    pub(super) fn forward(&mut self, isa: Isa, x: &Matrix, places: LayerDropout, branch: &mut Matrix) {
-        self.inner.forward(isa, x, self.activation, &mut self.pre, &mut self.hidden);
+    pub(super) fn forward(&mut self, work: &mut Work, x: &Matrix, places: LayerDropout, branch: &mut Matrix) {
+        work.linear(|isa| self.inner.forward(isa, x, self.activation, &mut self.pre, &mut self.hidden));
         if let Some((key, rate)) = places.hidden {
-            dropout(isa, key, rate, &mut self.hidden);
+            dropout(work.isa, key, rate, &mut self.hidden);
         }
-        self.outer.affine(isa, &self.hidden, branch);
-        self.norm.forward(isa, x, branch, places.feed_forward);
+        work.linear(|isa| self.outer.affine(isa, &self.hidden, branch));
+        self.norm.forward(work.isa, x, branch, places.feed_forward);
     }
 
     /// Makes `scratch.flow`, the gradient with respect to the output, the one with respect to `x`. Leaves those with respect to
@@ -50,20 +51,22 @@ impl FeedForward {
     ) {
         let Scratch { flow, residual, .. } = scratch;
         let [d_inner, d_outer] = linears;
-        pass.activations(|isa| self.norm.backward(isa, flow, places.feed_forward, residual, d_outer));
+        pass.activations(|work| self.norm.backward(work.isa, flow, places.feed_forward, residual, d_outer));
         pass.linear(&mut self.outer, &self.hidden, d_outer);
         let made = Applied { activation: self.activation, pre: &self.pre, output: &self.hidden };
-        pass.activations(|isa| match places.hidden {
+        pass.activations(|work| match places.hidden {
             // Dropout came after the activation, so its gradient comes before.
             Some((key, rate)) => {
-                self.outer.input_gradient(isa, d_outer, None, d_inner);
-                dropout(isa, key, rate, d_inner);
-                made.backward(isa, d_inner);
+                work.linear(|isa| self.outer.input_gradient(isa, d_outer, None, d_inner));
+                dropout(work.isa, key, rate, d_inner);
+                made.backward(work.isa, d_inner);
             }
-            None => self.outer.input_gradient(isa, d_outer, Some(made), d_inner),
+            None => work.linear(|isa| self.outer.input_gradient(isa, d_outer, Some(made), d_inner)),
         });
         pass.linear(&mut self.inner, x, d_inner);
-        pass.activations(|isa| self.inner.add_input_gradient(isa, d_inner, residual, flow));
+        pass.activations(|work| {
+            work.linear(|isa| self.inner.add_input_gradient(isa, d_inner, residual, flow))
+        });
     }
 
     /// The linear layers.

@@ -1,13 +1,14 @@
 //! One layer of a Transformer-XL: attention, then the feed-forward part.
 
 use topkast::SparseWeight;
-use topkast_kernels::{AttentionShape, Isa, Matrix};
+use topkast_kernels::{AttentionShape, Matrix};
 
 use super::attention::Attention;
 use super::dropout::LayerDropout;
 use super::feed_forward::FeedForward;
 use super::pass::{Pass, Scratch};
 use crate::named::NamedLinear;
+use crate::part_times::Work;
 use crate::{ParameterMut, TransformerXlShape};
 
 /// Its parts, each with its residual sum and norm.
@@ -48,14 +49,14 @@ impl Layer {
     /// `[x, memory, distances]`: see [`Attention::forward`].
     pub(super) fn forward(
         &mut self,
-        isa: Isa,
+        work: &mut Work,
         shape: AttentionShape,
         inputs: [&Matrix; 3],
         dropout: LayerDropout,
         branch: &mut Matrix,
     ) {
-        self.attention.forward(isa, shape, inputs, dropout.attention, branch);
-        self.feed_forward.forward(isa, &self.attention.norm.output, dropout, branch);
+        self.attention.forward(work, shape, inputs, dropout.attention, branch);
+        self.feed_forward.forward(work, &self.attention.norm.output, dropout, branch);
     }
 
     /// Of the last forward pass.

@@ -4,32 +4,33 @@ use std::time::Instant;
 
 use topkast_kernels::{Isa, Matrix};
 
+use crate::part_times::Work;
 use crate::{BackwardTimes, Gradients, Linear};
 
 /// What is wanted of a backward pass, and how long its parts have taken so far.
 pub(super) struct Pass {
-    pub(super) isa: Isa,
+    pub(super) work: Work,
     pub(super) wanted: Gradients,
     pub(super) times: BackwardTimes,
 }
 
 impl Pass {
     pub(super) fn new(isa: Isa, wanted: Gradients) -> Self {
-        Self { isa, wanted, times: BackwardTimes::default() }
+        Self { work: Work::new(isa), wanted, times: BackwardTimes::default() }
     }
 
     /// Does `work` towards gradients with respect to activations.
-    pub(super) fn activations(&mut self, work: impl FnOnce(Isa)) {
+    pub(super) fn activations(&mut self, work: impl FnOnce(&mut Work)) {
         let start = Instant::now();
-        work(self.isa);
+        work(&mut self.work);
         self.times.input_gradient += start.elapsed();
     }
 
     /// Does `work` towards gradients of parameters, if they are wanted.
-    pub(super) fn parameters(&mut self, work: impl FnOnce(Isa)) {
+    pub(super) fn parameters(&mut self, work: impl FnOnce(&mut Work)) {
         if self.wanted != Gradients::Activations {
             let start = Instant::now();
-            work(self.isa);
+            work(&mut self.work);
             self.times.weight_gradient += start.elapsed();
         }
     }
@@ -37,7 +38,7 @@ impl Pass {
     /// The gradients of a linear layer from its input and `dy`, if they are wanted.
     pub(super) fn linear(&mut self, linear: &mut Linear, x: &Matrix, dy: &Matrix) {
         let explore = self.wanted == Gradients::All;
-        self.parameters(|isa| linear.weight_gradient(isa, x, dy, explore));
+        self.parameters(|work| work.linear(|isa| linear.weight_gradient(isa, x, dy, explore)));
     }
 }
 

@@ -91,7 +91,9 @@ impl Table {
     pub(super) fn embed_backward(&mut self, pass: &mut Pass, tokens: &[u32], dx: &Matrix) {
         match self {
             Self::Tied(table) => table.embed_backward(pass, tokens, dx),
-            Self::Adaptive { table, .. } => pass.parameters(|isa| table.embed_gradient(isa, tokens, dx)),
+            Self::Adaptive { table, .. } => {
+                pass.parameters(|work| table.embed_gradient(work.isa, tokens, dx))
+            }
         }
     }
 

@@ -60,14 +60,14 @@ impl TiedEmbedding {
     /// The gradients of the logits: of the parameters, and with respect to h into `dh`.
     pub(super) fn logits_backward(&mut self, pass: &mut Pass, h: &Matrix, dh: &mut Matrix) {
         let Self { layer, d_logits, .. } = self;
-        pass.parameters(|isa| layer.weight_gradient(isa, h, d_logits));
-        pass.activations(|isa| layer.input_gradient(isa, d_logits, Then::Nothing, dh));
+        pass.parameters(|work| layer.weight_gradient(work.isa, h, d_logits));
+        pass.activations(|work| layer.input_gradient(work.isa, d_logits, Then::Nothing, dh));
     }
 
     /// The gradient of `embed`, added to what [`logits_backward`](Self::logits_backward) left.
     pub(super) fn embed_backward(&mut self, pass: &mut Pass, tokens: &[u32], dx: &Matrix) {
         let (width, scale, gradient) = (self.width, self.scale(), &mut self.layer.weight.gradient);
-        pass.parameters(|isa| embed_gradient(isa, width, tokens, scale, dx, gradient));
+        pass.parameters(|work| embed_gradient(work.isa, width, tokens, scale, dx, gradient));
     }
 
     pub(super) fn visit<'a>(&'a mut self, visit: &mut dyn FnMut(&'a str, ParameterMut<'a>)) {

@@ -10,7 +10,8 @@ use crate::data::Split;
 use crate::dynamics::Masks;
 use crate::pruning::Pruning;
 use crate::snip;
-use crate::task::{Images, Task};
+use crate::task::{Images, Task, Text};
+use crate::text;
 
 impl Trainer {
     /// Reads the data and makes the network.
@@ -39,6 +40,15 @@ impl Trainer {
     /// If the config does not fit the data.
     pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
         let task = Task::Images(Images::new(split, &config)?);
+        Self::with_task(config, task)
+    }
+
+    /// Makes the network for a text in memory.
+    ///
+    /// # Errors
+    /// If the config does not fit the text.
+    pub fn with_text(config: Config, text: text::Text) -> Result<Self, TrainError> {
+        let task = Task::Text(Text::new(text, &config)?);
         Self::with_task(config, task)
     }
 

@@ -7,6 +7,17 @@ use crate::{Entry, WeightError};
 pub(super) struct Dormant {
     indices: Vec<u64>,
     values: Vec<f32>,
+    /// Scratch of an exchange.
+    moves: Vec<Move>,
+    places: Vec<usize>,
+}
+
+/// How consecutive entries go to other places.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    from: usize,
+    to: usize,
+    len: usize,
 }
 
 impl Dormant {
@@ -37,7 +48,7 @@ impl Dormant {
                 return Err(WeightError::Dormant { index, problem: "is in B" });
             }
         }
-        Ok(Self { indices, values })
+        Ok(Self { indices, values, ..Self::default() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -64,60 +75,80 @@ impl Dormant {
     /// Follows an exchange: those of `entered`, in ascending order, leave, and those that `left` B, in any order, come in.
     /// In `entered` there remain those that were not among these; `spare` is scratch.
     pub(super) fn exchange(&mut self, left: &[Entry], entered: &mut Vec<u64>, spare: &mut Vec<Entry>) {
-        self.remove(entered);
         spare.clear();
         spare.extend_from_slice(left);
         spare.sort_unstable_by_key(|entry| entry.index);
-        self.insert(spare);
+        let len = self.plan(spare, entered);
+        let Self { indices, values, moves, .. } = self;
+        let room = indices.len().max(len);
+        indices.resize(room, 0);
+        values.resize(room, 0.0);
+        for &Move { from, to, len } in &*moves {
+            indices.copy_within(from..from + len, to);
+            values.copy_within(from..from + len, to);
+        }
+        for (entry, &at) in spare.iter().zip(&self.places) {
+            (indices[at], values[at]) = (entry.index, entry.value);
+        }
+        indices.truncate(len);
+        values.truncate(len);
     }
 
-    /// Takes those of `entered`, in ascending order, out; leaves in `entered` the others. What lies between is moved as it
-    /// is.
-    fn remove(&mut self, entered: &mut Vec<u64>) {
-        // Where the kept ones end, and up to where they have been looked at.
-        let (mut end, mut seen) = (0, 0);
-        entered.retain(|index| {
-            let at = seen + self.indices[seen..].partition_point(|other| other < index);
-            let found = self.indices.get(at) == Some(index);
-            if found {
-                self.keep(seen..at, end);
-                end += at - seen;
-                seen = at + 1;
+    /// Finds how what stays moves, in an order in which no move overwrites what another has yet to read, and where those
+    /// that `left` go; returns how many there will be. Both lists ascend; what is not here is left in `entered`.
+    fn plan(&mut self, left: &[Entry], entered: &mut Vec<u64>) -> usize {
+        let Self { indices, moves, places, .. } = self;
+        moves.clear();
+        places.clear();
+        // Up to where the old ones have been looked at, and the new ones placed.
+        let (mut seen, mut len) = (0, 0);
+        let mut keep = |seen: &mut usize, len: &mut usize, end: usize| {
+            if *seen < end && seen != len {
+                moves.push(Move { from: *seen, to: *len, len: end - *seen });
             }
+            *len += end - *seen;
+            *seen = end;
+        };
+        let mut left = left.iter().map(|entry| entry.index).peekable();
+        let mut insert_before = |limit: Option<u64>, seen: &mut usize, len: &mut usize| {
+            while let Some(index) = left.next_if(|&index| limit.is_none_or(|limit| index < limit)) {
+                keep(seen, len, lower_bound(indices, *seen, index));
+                places.push(*len);
+                *len += 1;
+            }
+            keep(seen, len, limit.map_or(indices.len(), |limit| lower_bound(indices, *seen, limit)));
+        };
+        entered.retain(|&index| {
+            insert_before(Some(index), &mut seen, &mut len);
+            let found = indices.get(seen) == Some(&index);
+            seen += usize::from(found);
             !found
         });
-        self.keep(seen..self.len(), end);
-        let len = end + self.len() - seen;
-        self.indices.truncate(len);
-        self.values.truncate(len);
-    }
-
-    /// Adds `left`, none of which is among these, in ascending order of index.
-    fn insert(&mut self, left: &[Entry]) {
-        // From the back, so that each entry moves once.
-        let mut end = self.len();
-        self.indices.resize(end + left.len(), 0);
-        self.values.resize(end + left.len(), 0.0);
-        for (before, entry) in left.iter().enumerate().rev() {
-            let at = self.indices[..end].partition_point(|&other| other < entry.index);
-            self.keep(at..end, at + before + 1);
-            end = at;
-            self.indices[at + before] = entry.index;
-            self.values[at + before] = entry.value;
-        }
-    }
-
-    fn keep(&mut self, range: std::ops::Range<usize>, to: usize) {
-        if range.start != to {
-            self.indices.copy_within(range.clone(), to);
-            self.values.copy_within(range, to);
-        }
+        insert_before(None, &mut seen, &mut len);
+        // What goes to the right makes way first.
+        moves.chunk_by_mut(|a, b| (a.to > a.from) == (b.to > b.from)).for_each(|moves| {
+            if moves[0].to > moves[0].from {
+                moves.reverse();
+            }
+        });
+        len
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.indices[..]) + size_of_val(&self.values[..])
     }
+}
+
+/// How many of the ascending `indices` are below `index`, knowing that so many are: in time logarithmic in how many more.
+fn lower_bound(indices: &[u64], known: usize, index: u64) -> usize {
+    let rest = &indices[known..];
+    let mut end = 1;
+    while end <= rest.len() && rest[end - 1] < index {
+        end *= 2;
+    }
+    let start = end / 2;
+    known + start + rest[start..rest.len().min(end)].partition_point(|&other| other < index)
 }
 
 /// Adds to `indices`, in ascending order, those of `new`, in ascending order and not among them.

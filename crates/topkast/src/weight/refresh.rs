@@ -19,6 +19,7 @@ use crate::{parameter, pattern};
 pub(super) struct Refresher {
     guess: Option<Guess>,
     candidates: Vec<Candidate>,
+    found: Vec<u32>,
     magnitudes: Vec<u32>,
     indices: Vec<u64>,
     pub(super) changes: Changes,
@@ -118,8 +119,8 @@ impl Refresher {
         let surely_active = window.high.max(floor).min(NO_MAGNITUDE)..NO_MAGNITUDE;
         let surely_explore = floor..window.low.max(floor);
         self.candidates.clear();
-        collect(active, 0, surely_active, &mut self.candidates);
-        collect(explore, active.len(), surely_explore, &mut self.candidates);
+        collect(active, 0, surely_active, &mut self.found, &mut self.candidates);
+        collect(explore, active.len(), surely_explore, &mut self.found, &mut self.candidates);
     }
 
     /// Which entries are in B, and how many first of C may be, after [`collect`](Self::collect).
