@@ -39,15 +39,24 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         random ^= random << 17;
         (random >> 40) as f32 / (1 << 24) as f32
     };
-    let mut structure = |density: f32| {
-        let (mut offsets, mut columns) = (vec![0], Vec::new());
-        for _ in 0..rows {
-            columns.extend((0..width as u32).filter(|_| unit() < density));
-            offsets.push(columns.len() as u32);
+    // A, B∖A and B.
+    let (mut offsets, mut columns) = ([vec![0], vec![0], vec![0]], [const { Vec::new() }; 3]);
+    for _ in 0..rows {
+        for column in 0..width as u32 {
+            let draw = unit();
+            if draw < backward {
+                columns[usize::from(draw >= forward)].push(column);
+                columns[2].push(column);
+            }
         }
+        offsets.iter_mut().zip(&columns).for_each(|(offsets, columns)| offsets.push(columns.len() as u32));
+    }
+    let mut structures = offsets.into_iter().zip(columns);
+    let mut structure = || {
+        let (offsets, columns) = structures.next().expect("three");
         Csr::new(width, offsets, columns).expect("ascending columns")
     };
-    let (a, b) = (structure(forward), structure(backward));
+    let (a, explore, b) = (structure(), structure(), structure());
     let transposed = a.transposed();
     let mut numbers = |count: usize| (0..count).map(|_| unit() - 0.5).collect::<Vec<_>>();
     let values = numbers(a.entries());
@@ -57,6 +66,7 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
     let dy = Matrix::from_rows(rows, positions, &numbers(rows * positions));
     let (mut y, mut dx, mut gathered) = (Matrix::default(), Matrix::default(), Buffer::default());
     let (mut gradient_a, mut gradient_b) = (vec![0.0; a.entries()], vec![0.0; b.entries()]);
+    let mut gradient_explore = vec![0.0; explore.entries()];
     let mut dw = vec![0.0; w.len()];
 
     let peak = fma_peak_gflops(isa);
@@ -67,6 +77,7 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         "spmm transposed",
         "sddmm over A",
         "sddmm over B",
+        "sddmm over A, B∖A",
         "dense forward",
         "dense input gradient",
         "dense weight gradient",
@@ -74,9 +85,19 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         "sddmm over B, bf16",
     ];
     let dense = rows * width;
-    let entries =
-        [a.entries(), a.entries(), a.entries(), b.entries(), dense, dense, dense, a.entries(), b.entries()];
-    let mut times: [Vec<f64>; 9] = Default::default();
+    let entries = [
+        a.entries(),
+        a.entries(),
+        a.entries(),
+        b.entries(),
+        b.entries(),
+        dense,
+        dense,
+        dense,
+        a.entries(),
+        b.entries(),
+    ];
+    let mut times: [Vec<f64>; 10] = Default::default();
     for _ in 0..ROUNDS {
         let mut time = |product: usize, compute: &mut dyn FnMut()| {
             compute();
@@ -90,12 +111,13 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         });
         time(2, &mut || sddmm(isa, &a, &dy, &x, &mut gradient_a));
         time(3, &mut || sddmm(isa, &b, &dy, &x, &mut gradient_b));
-        time(4, &mut || dense_forward(isa, rows, &w, &x, &mut y));
-        time(5, &mut || dense_input_gradient(isa, width, &w, &dy, &mut dx));
-        time(6, &mut || dense_weight_gradient(isa, &dy, &x, &mut dw));
+        time(4, &mut || sddmm_pair(isa, [&a, &explore], &dy, &x, [&mut gradient_a, &mut gradient_explore]));
+        time(5, &mut || dense_forward(isa, rows, &w, &x, &mut y));
+        time(6, &mut || dense_input_gradient(isa, width, &w, &dy, &mut dx));
+        time(7, &mut || dense_weight_gradient(isa, &dy, &x, &mut dw));
         if let Some(bf16) = isa.bf16() {
-            time(7, &mut || sddmm_bf16(bf16, &a, &dy, &x, &mut gradient_a));
-            time(8, &mut || sddmm_bf16(bf16, &b, &dy, &x, &mut gradient_b));
+            time(8, &mut || sddmm_bf16(bf16, &a, &dy, &x, &mut gradient_a));
+            time(9, &mut || sddmm_bf16(bf16, &b, &dy, &x, &mut gradient_b));
         }
     }
     times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
@@ -107,8 +129,8 @@ fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backwar
         println!("  {name:22} {:8.3} {:8.3} {rate:6.1} {share:4.0}%", times[ROUNDS / 2], times[0]);
     }
     let sum = |products: &[usize], at: usize| products.iter().map(|&p| times[p][at]).sum::<f64>();
-    let ratio = |products: &[usize], at: usize| sum(&[4, 5, 6], at) / sum(products, at);
-    for (name, products) in [("A", [0, 1, 2]), ("B", [0, 1, 3])] {
+    let ratio = |products: &[usize], at: usize| sum(&[5, 6, 7], at) / sum(products, at);
+    for (name, products) in [("A", [0, 1, 2]), ("A and B∖A", [0, 1, 4])] {
         let (median, fastest) = (ratio(&products, ROUNDS / 2), ratio(&products, 0));
         println!("  dense ÷ sparse, weight gradient over {name}: {median:.2} median, {fastest:.2} fastest");
     }

@@ -17,6 +17,12 @@ use std::ops::Range;
 /// Positions in the widest packed panel.
 pub(crate) const POSITIONS: usize = 64;
 
+/// Rows of y or dy this far apart, in floats, are fetched ahead: no hardware prefetcher follows a product from page to page.
+pub(crate) const FAR: usize = 256;
+
+/// How many rows ahead.
+pub(crate) const ROWS_AHEAD: usize = 2;
+
 /// How many rows of X ahead of its copying each is fetched: they are too far apart for the hardware to do so.
 pub(crate) const AHEAD: usize = 16;
 

@@ -4,19 +4,13 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk};
+use crate::blocks::{Column, FAR, POSITIONS, Panels, Piece, ROWS_AHEAD, Strip, Visit, Walk};
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::Finish;
 use crate::share::for_each_share;
 use crate::simd::Simd;
 use crate::{Buffer, Columns, Csr, Epilogue, Isa, Kernel, Matrix, Transposed};
 use std::ops::Range;
-
-/// Rows of y this far apart, in floats, are fetched ahead: no hardware prefetcher follows a product from page to page.
-const FAR: usize = 256;
-
-/// How many rows ahead.
-const AHEAD: usize = 2;
 
 /// `y = W·x`, `[rows × width] · [width × positions]`, then `epilogue`; `y` takes the shape `[rows × positions]` and is
 /// overwritten. `values` holds W's numbers in the order of `csr`'s entries.
@@ -187,7 +181,7 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
             let y = self.y.wrapping_add(offset);
             if self.stride > FAR {
                 for j in 0..N {
-                    simd.prefetch(y.wrapping_add(AHEAD * self.stride + j * S::LANES));
+                    simd.prefetch(y.wrapping_add(ROWS_AHEAD * self.stride + j * S::LANES));
                 }
             }
             let mut sums = [simd.splat(0.0); N];
