@@ -13,6 +13,14 @@ const BLOCK: usize = 256;
 /// Output rows in a block of the weight gradient, for which `gemm` has to transpose as it packs.
 const GRADIENT_BLOCK: usize = 512;
 
+/// Multiply-adds from which on a product is worth two threads: some tenths of a millisecond.
+const LARGE: usize = 1 << 25;
+
+/// Output rows in a block of a product of so many: at most `most`, and so few that a large product has two blocks.
+fn block(rows: usize, multiply_adds: usize, most: usize) -> usize {
+    if multiply_adds < LARGE { most } else { most.min(rows.div_ceil(2).next_multiple_of(16)) }
+}
+
 /// `y = W·x`, `[outputs × inputs] · [inputs × positions]`, with `w` row by row; `y` takes the shape
 /// `[outputs × positions]` and is overwritten.
 ///
@@ -56,7 +64,7 @@ pub fn dense_weight_gradient(isa: Isa, dy: &Matrix, x: &Matrix, dw: &mut [f32]) 
     }
     let left = Operand { data: dy.padded(), rows: outputs, columns: positions, row: dy.stride(), column: 1 };
     let right = Operand { data: x.padded(), rows: positions, columns: inputs, row: 1, column: x.stride() };
-    multiply(left, right, dw, inputs, GRADIENT_BLOCK);
+    multiply(left, right, dw, inputs, block(outputs, dw.len().saturating_mul(positions), GRADIENT_BLOCK));
 }
 
 /// `y = w·x` for matrices that `y` has the right shape for.
@@ -64,7 +72,8 @@ fn multiply_positions(w: Operand<'_>, x: &Matrix, y: &mut Matrix) {
     // The padding is computed along, as gemm would otherwise have to copy x for its odd width.
     let right =
         Operand { data: x.padded(), rows: x.features(), columns: x.stride(), row: x.stride(), column: 1 };
-    multiply(w, right, y.padded_mut(), x.positions(), BLOCK);
+    let block = block(w.rows, w.data.len().saturating_mul(x.positions()), BLOCK);
+    multiply(w, right, y.padded_mut(), x.positions(), block);
 }
 
 /// A matrix within a slice: element `(i, j)` is at `i × row + j × column`.
@@ -186,10 +195,18 @@ mod tests {
         }
     }
 
+    /// Two blocks, though they have fewer rows than a block may.
+    #[test]
+    fn large_products_of_few_rows() {
+        check(201, 600, 300, 4);
+    }
+
     #[test]
     fn threads_do_not_show() {
         let mut random = Random::new(2);
-        for (outputs, inputs, positions) in [(10, 1000, 128), (400, 300, 100), (1200, 130, 300)] {
+        for (outputs, inputs, positions) in
+            [(10, 1000, 128), (400, 300, 100), (201, 600, 300), (1200, 130, 300)]
+        {
             let w = random.values(outputs * inputs);
             let (x, dy) = (random.matrix(inputs, positions), random.matrix(outputs, positions));
             assert_same_on_any_threads(|isa| {
