@@ -7,8 +7,19 @@ from itertools import product
 from typing import ClassVar
 
 
+class Sparse:
+    """What has the two sparsities."""
+
+    forward: float
+    backward: float
+
+    @property
+    def sparsity(self) -> str:
+        return percents(self.forward, self.backward)
+
+
 @dataclass(frozen=True)
-class LayerCase:
+class LayerCase(Sparse):
     """One linear layer: `rows` outputs, `cols` inputs, `positions` samples."""
 
     kind: ClassVar[str] = "layer"
@@ -23,13 +34,9 @@ class LayerCase:
     def name(self) -> str:
         return f"{self.rows}×{self.cols}, batch {self.positions}"
 
-    @property
-    def sparsity(self) -> str:
-        return percents(self.forward, self.backward)
-
 
 @dataclass(frozen=True)
-class StepCase:
+class StepCase(Sparse):
     """A training step of an MLP with these layer widths, inputs first and classes last."""
 
     kind: ClassVar[str] = "step"
@@ -43,16 +50,13 @@ class StepCase:
     def name(self) -> str:
         return f"{'-'.join(map(str, self.widths))}, batch {self.batch}"
 
-    @property
-    def sparsity(self) -> str:
-        return percents(self.forward, self.backward)
-
 
 @dataclass(frozen=True)
-class BlockCase:
+class BlockCase(Sparse):
     """A training step of a language model of one Transformer-XL block: `streams` × `segment` tokens, no memory."""
 
     kind: ClassVar[str] = "block"
+
     width: int
     feed_forward: int
     heads: int
@@ -65,10 +69,6 @@ class BlockCase:
     def name(self) -> str:
         sizes = f"d = {self.width}, ff = {self.feed_forward}, {self.heads} heads"
         return f"{sizes}, {self.streams}×{self.segment} tokens"
-
-    @property
-    def sparsity(self) -> str:
-        return percents(self.forward, self.backward)
 
 
 Case = LayerCase | StepCase | BlockCase

@@ -18,10 +18,20 @@ use std::ops::Range;
 pub(crate) const POSITIONS: usize = 64;
 
 /// Rows of y or dy this far apart, in floats, are fetched ahead: no hardware prefetcher follows a product from page to page.
-pub(crate) const FAR: usize = 256;
+const FAR: usize = 256;
 
 /// How many rows ahead.
-pub(crate) const ROWS_AHEAD: usize = 2;
+const ROWS_AHEAD: usize = 2;
+
+/// Fetches the panel, `N` vectors wide, of a row of y or dy that will be needed soon, where the one at `panel` is now.
+#[inline(always)]
+pub(crate) fn fetch_row<S: Simd, const N: usize>(simd: S, panel: *const f32, stride: usize) {
+    if stride > FAR {
+        for j in 0..N {
+            simd.prefetch(panel.wrapping_add(ROWS_AHEAD * stride + j * S::LANES));
+        }
+    }
+}
 
 /// How many rows of X ahead of its copying each is fetched: they are too far apart for the hardware to do so.
 pub(crate) const AHEAD: usize = 16;

@@ -7,7 +7,7 @@
 //! A and B∖A are visited together, so that dy is read and X packed once for both: a twentieth to a tenth of the time.
 //! Filling what is left of A's last group with entries of B∖A was tried and costs more than it saves.
 
-use crate::blocks::{Column, FAR, POSITIONS, Panels, Piece, ROWS_AHEAD, Strip, Visit, Walk};
+use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk, fetch_row};
 use crate::share::for_each_share;
 use crate::simd::{GROUP, Simd};
 use crate::{Columns, Csr, Isa, Kernel, Matrix};
@@ -272,11 +272,7 @@ impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACK
         // columns. Gain: whole vectors without checks.
         unsafe {
             let panel = |dy: *const f32| {
-                if stride > FAR {
-                    for j in 0..N {
-                        simd.prefetch(dy.wrapping_add(ROWS_AHEAD * stride + j * S::LANES));
-                    }
-                }
+                fetch_row::<S, N>(simd, dy, stride);
                 let dy = std::array::from_fn(|j| simd.load(dy.add(j * S::LANES)));
                 F32Panel::<S, N, PACKED> { simd, dy, piece }
             };

@@ -4,7 +4,7 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{Column, FAR, POSITIONS, Panels, Piece, ROWS_AHEAD, Strip, Visit, Walk};
+use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk, fetch_row};
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::Finish;
 use crate::share::for_each_share;
@@ -179,11 +179,7 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
             let ahead = self.strip.ahead(start..start + columns.len());
             self.piece.fetch::<S, N, PACKED>(simd, ahead);
             let y = self.y.wrapping_add(offset);
-            if self.stride > FAR {
-                for j in 0..N {
-                    simd.prefetch(y.wrapping_add(ROWS_AHEAD * self.stride + j * S::LANES));
-                }
-            }
+            fetch_row::<S, N>(simd, y, self.stride);
             let mut sums = [simd.splat(0.0); N];
             if self.piece.block > 0 {
                 for (j, sum) in sums.iter_mut().enumerate() {

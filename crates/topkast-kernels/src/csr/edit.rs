@@ -11,6 +11,7 @@
 use std::iter::Sum;
 
 use super::{Columns, Csr, Transposed};
+use crate::moves::{Moves, gallop};
 
 /// Where an entry is in the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,7 @@ pub struct CsrEdit {
     removed: Vec<Removed>,
     /// In the order of the entries.
     inserted: Vec<Inserted>,
-    /// In an order in which no move overwrites what another has yet to read.
-    moves: Vec<Move>,
+    moves: Moves,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,6 @@ impl Place {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Move {
-    from: u32,
-    to: u32,
-    len: u32,
-}
-
 impl CsrEdit {
     /// Moves one element per entry as the entries moved. `inserted` has the elements of the entries that were inserted,
     /// in the order in which these were given.
@@ -87,7 +80,7 @@ impl CsrEdit {
     /// If the lengths are not those of the structure and of the list given.
     pub fn apply<T: Copy>(&self, elements: &mut [T], inserted: &[T]) {
         assert_eq!((elements.len(), inserted.len()), (self.entries, self.inserted.len()));
-        self.shift(elements);
+        self.moves.apply(elements);
         for (entry, number) in self.inserted() {
             elements[entry] = inserted[number];
         }
@@ -114,12 +107,6 @@ impl CsrEdit {
         self.removed.clear();
         self.inserted.clear();
         self.moves.clear();
-    }
-
-    fn shift<T: Copy>(&self, elements: &mut [T]) {
-        for &Move { from, to, len } in &self.moves {
-            elements.copy_within(from as usize..from as usize + len as usize, to as usize);
-        }
     }
 
     fn plan(&mut self, csr: &Csr, removed: impl Iterator<Item = Cell>, inserted: impl Iterator<Item = Cell>) {
@@ -161,9 +148,7 @@ impl CsrEdit {
                 (None, Some(&old)) => old,
                 (None, None) => break,
             };
-            if from < next && from != to {
-                self.moves.push(Move { from, to, len: next - from });
-            }
+            self.moves.push(from as usize, to as usize, (next - from) as usize);
             to += next - from;
             from = next;
             if let Some(new) = inserted.next_if(|new| new.entry == next) {
@@ -174,12 +159,7 @@ impl CsrEdit {
                 from += 1;
             }
         }
-        // What goes to the right makes way first.
-        self.moves.chunk_by_mut(|a, b| (a.to > a.from) == (b.to > b.from)).for_each(|moves| {
-            if moves[0].to > moves[0].from {
-                moves.reverse();
-            }
-        });
+        self.moves.finish();
     }
 
     /// Shifts where runs start by how many entries came before them and went.
@@ -207,9 +187,9 @@ impl CsrEdit {
     fn renumbered(&self, numbers: &mut Vec<u32>) {
         numbers.clear();
         numbers.extend(0..self.entries as u32);
-        for &Move { from, to, len } in &self.moves {
-            let moved = &mut numbers[from as usize..from as usize + len as usize];
-            moved.iter_mut().zip(to..).for_each(|(number, new)| *number = new);
+        for (from, to, len) in self.moves.iter() {
+            let moved = &mut numbers[from..from + len];
+            moved.iter_mut().zip(to as u32..).for_each(|(number, new)| *number = new);
         }
     }
 }
@@ -231,12 +211,12 @@ impl Csr {
         let new = edit.inserted.iter().map(|new| (new.entry as usize, new.place.column()));
         match &mut self.columns {
             Columns::U16(columns) => {
-                edit.shift(columns);
+                edit.moves.apply(columns);
                 // Lossless: the place was found in this structure.
                 new.for_each(|(entry, column)| columns[entry] = column as u16);
             }
             Columns::U32(columns) => {
-                edit.shift(columns);
+                edit.moves.apply(columns);
                 new.for_each(|(entry, column)| columns[entry] = column);
             }
         }
@@ -331,16 +311,6 @@ fn rank_of<T: Copy + Ord + From<bool> + Sum + Into<u32>>(columns: &[T], column: 
         columns.partition_point(|&other| other < column)
     };
     (before, columns.get(before) == Some(&column))
-}
-
-/// How many of the first elements satisfy `before`, in time logarithmic in that.
-fn gallop<T>(elements: &[T], before: impl Fn(&T) -> bool) -> usize {
-    let mut end = 1;
-    while end <= elements.len() && before(&elements[end - 1]) {
-        end *= 2;
-    }
-    let start = end / 2;
-    start + elements[start..elements.len().min(end)].partition_point(before)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Entries of C that have been in B: all that a reservoir has to store of C where θ⁰ can be looked up elsewhere.
 
+use topkast_kernels::{Moves, gallop};
+
 use crate::{Entry, WeightError};
 
 /// Indices in ascending order, and the value each entry left B with: 12 bytes an entry.
@@ -8,16 +10,8 @@ pub(super) struct Dormant {
     indices: Vec<u64>,
     values: Vec<f32>,
     /// Scratch of an exchange.
-    moves: Vec<Move>,
+    moves: Moves,
     places: Vec<usize>,
-}
-
-/// How consecutive entries go to other places.
-#[derive(Clone, Copy, Debug)]
-struct Move {
-    from: usize,
-    to: usize,
-    len: usize,
 }
 
 impl Dormant {
@@ -83,10 +77,8 @@ impl Dormant {
         let room = indices.len().max(len);
         indices.resize(room, 0);
         values.resize(room, 0.0);
-        for &Move { from, to, len } in &*moves {
-            indices.copy_within(from..from + len, to);
-            values.copy_within(from..from + len, to);
-        }
+        moves.apply(indices);
+        moves.apply(values);
         for (entry, &at) in spare.iter().zip(&self.places) {
             (indices[at], values[at]) = (entry.index, entry.value);
         }
@@ -102,21 +94,20 @@ impl Dormant {
         places.clear();
         // Up to where the old ones have been looked at, and the new ones placed.
         let (mut seen, mut len) = (0, 0);
-        let mut keep = |seen: &mut usize, len: &mut usize, end: usize| {
-            if *seen < end && seen != len {
-                moves.push(Move { from: *seen, to: *len, len: end - *seen });
-            }
-            *len += end - *seen;
-            *seen = end;
+        let mut keep = |seen: &mut usize, len: &mut usize, limit: Option<u64>| {
+            let kept = gallop(&indices[*seen..], |&index| limit.is_none_or(|limit| index < limit));
+            moves.push(*seen, *len, kept);
+            *seen += kept;
+            *len += kept;
         };
         let mut left = left.iter().map(|entry| entry.index).peekable();
         let mut insert_before = |limit: Option<u64>, seen: &mut usize, len: &mut usize| {
             while let Some(index) = left.next_if(|&index| limit.is_none_or(|limit| index < limit)) {
-                keep(seen, len, lower_bound(indices, *seen, index));
+                keep(seen, len, Some(index));
                 places.push(*len);
                 *len += 1;
             }
-            keep(seen, len, limit.map_or(indices.len(), |limit| lower_bound(indices, *seen, limit)));
+            keep(seen, len, limit);
         };
         entered.retain(|&index| {
             insert_before(Some(index), &mut seen, &mut len);
@@ -125,12 +116,7 @@ impl Dormant {
             !found
         });
         insert_before(None, &mut seen, &mut len);
-        // What goes to the right makes way first.
-        moves.chunk_by_mut(|a, b| (a.to > a.from) == (b.to > b.from)).for_each(|moves| {
-            if moves[0].to > moves[0].from {
-                moves.reverse();
-            }
-        });
+        moves.finish();
         len
     }
 
@@ -138,17 +124,6 @@ impl Dormant {
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.indices[..]) + size_of_val(&self.values[..])
     }
-}
-
-/// How many of the ascending `indices` are below `index`, knowing that so many are: in time logarithmic in how many more.
-fn lower_bound(indices: &[u64], known: usize, index: u64) -> usize {
-    let rest = &indices[known..];
-    let mut end = 1;
-    while end <= rest.len() && rest[end - 1] < index {
-        end *= 2;
-    }
-    let start = end / 2;
-    known + start + rest[start..rest.len().min(end)].partition_point(|&other| other < index)
 }
 
 /// Adds to `indices`, in ascending order, those of `new`, in ascending order and not among them.
