@@ -1,4 +1,4 @@
-//! A sweep as a drawing (SVG): score against level, a line for each method.
+//! A sweep as a drawing (SVG): score against level and against seconds of training, a line for each method.
 
 use topkast_train::Metric;
 
@@ -17,7 +17,7 @@ const MARKS: [&str; 5] = [
     "M0,-5l5,5l-5,5l-5,-5z",
     "M-4,-4l8,8M-4,4l8,-8",
 ];
-/// The plot's size.
+/// A plot's size.
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 360.0;
 /// What is around it: numbers, title, levels, and names of methods, a line each.
@@ -34,20 +34,26 @@ pub(super) fn figure(plan: &Plan, results: &[CellResults]) -> Option<String> {
     let drawn = |cell: &&CellResults| cell.scores.n() * 2 > most;
     let cells: Vec<&CellResults> = results.iter().filter(drawn).collect();
     cells.iter().find(|cell| cell.cell.level.is_some())?;
-    let axes = Axes::new(plan, &cells);
-    let height = TOP + BOTTOM + HEIGHT.max(LINE * plan.sweep.methods.len() as f64);
+    let legend = LINE * plan.sweep.methods.len() as f64;
+    let panels = [Panel::against_level(plan, &cells), Panel::against_seconds(&cells, TOP + HEIGHT + BOTTOM)];
+    let height = (TOP + legend).max(2.0 * HEIGHT + TOP + BOTTOM) + BOTTOM;
     let width = LEFT + WIDTH + LEGEND;
     let unit = if plan.metric == Metric::Accuracy { " (%)" } else { "" };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}{}",
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}",
         text(LEFT, 20.0, "start", &format!("{}: {}{unit}", plan.sweep.title, metric(plan))),
-        axes.draw(plan)
     );
+    for panel in &panels {
+        svg += &panel.axes(plan);
+    }
     for (method, about) in plan.sweep.methods.iter().enumerate() {
         let pen = Pen::of(method);
-        let own = cells.iter().filter(|cell| cell.cell.method == method);
-        svg += &axes.series(&pen, own);
+        let own: Vec<&CellResults> =
+            cells.iter().copied().filter(|cell| cell.cell.method == method).collect();
+        for panel in &panels {
+            svg += &panel.series(&pen, &own);
+        }
         let (left, at) = (LEFT + WIDTH + 20.0, TOP + LINE * (method as f64 + 0.5));
         svg += &pen.line(&format!("M{},{at:.1}h20", left - 10.0));
         svg += &pen.mark(left, at);
@@ -56,69 +62,133 @@ pub(super) fn figure(plan: &Plan, results: &[CellResults]) -> Option<String> {
     Some(svg + "</svg>\n")
 }
 
-/// Where what is drawn.
-struct Axes {
-    low: f64,
-    high: f64,
-    tick: f64,
-    levels: usize,
-    methods: usize,
+/// Scores against something.
+struct Panel {
+    top: f64,
+    y: Scale,
+    x: Across,
 }
 
-impl Axes {
-    fn new(plan: &Plan, cells: &[&CellResults]) -> Self {
-        let ends = cells.iter().flat_map(|cell| {
-            let (mean, error) = mean_and_error(cell);
-            [mean - error, mean + error]
-        });
-        let widest = |(low, high): (f64, f64), end| (low.min(end), high.max(end));
-        let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), widest);
-        let tick = tick((high - low).max(0.01));
-        let (low, high) = ((low / tick).floor() * tick, ((high / tick).floor() + 1.0) * tick);
-        Self { low, high, tick, levels: plan.sweep.levels.len(), methods: plan.sweep.methods.len() }
+enum Across {
+    Levels {
+        levels: usize,
+        methods: usize,
+    },
+    /// Of training; the middle run's.
+    Seconds(Scale),
+}
+
+impl Panel {
+    fn against_level(plan: &Plan, cells: &[&CellResults]) -> Self {
+        let (levels, methods) = (plan.sweep.levels.len(), plan.sweep.methods.len());
+        Self { top: TOP, y: scores(cells), x: Across::Levels { levels, methods } }
+    }
+
+    fn against_seconds(cells: &[&CellResults], top: f64) -> Self {
+        let seconds = Scale::of(cells.iter().filter_map(|cell| seconds(cell)).chain([0.0]));
+        Self { top, y: scores(cells), x: Across::Seconds(seconds) }
     }
 
     fn y(&self, score: f64) -> f64 {
-        TOP + (self.high - score) / (self.high - self.low) * HEIGHT
+        self.top + (1.0 - self.y.at(score)) * HEIGHT
     }
 
-    /// Methods stand a little beside each other, so that error bars do not hide one another; `None` is the middle.
-    fn x(&self, level: usize, method: Option<usize>) -> f64 {
-        let aside = method.map_or(0.0, |method| (method as f64 + 0.5) / self.methods as f64 - 0.5);
-        LEFT + (level as f64 + 0.5 + 0.3 * aside) / self.levels as f64 * WIDTH
+    /// `None` where a method without levels would be: it is the same at all.
+    fn x(&self, cell: &CellResults) -> Option<f64> {
+        let at = match &self.x {
+            // Methods stand a little beside each other, so that error bars do not hide one another.
+            Across::Levels { levels, methods } => {
+                let aside = (cell.cell.method as f64 + 0.5) / *methods as f64 - 0.5;
+                (cell.cell.level? as f64 + 0.5 + 0.3 * aside) / *levels as f64
+            }
+            Across::Seconds(scale) => scale.at(seconds(cell)?),
+        };
+        Some(LEFT + at * WIDTH)
     }
 
-    fn draw(&self, plan: &Plan) -> String {
+    fn axes(&self, plan: &Plan) -> String {
         let mut svg = String::new();
-        for number in 0..=((self.high - self.low) / self.tick).round() as usize {
-            let score = self.low + number as f64 * self.tick;
+        for score in self.y.ticks() {
             let (at, right) = (self.y(score), LEFT + WIDTH);
             svg += &format!("<path d=\"M{LEFT},{at:.1}H{right}\" stroke=\"#dddddd\"/>\n");
             svg += &text(LEFT - 6.0, at + 4.0, "end", &shown(plan.metric, score));
         }
-        for (level, about) in plan.sweep.levels.iter().enumerate() {
-            svg += &text(self.x(level, None), TOP + HEIGHT + 20.0, "middle", &about.name);
+        let under = self.top + HEIGHT + 20.0;
+        match &self.x {
+            Across::Levels { levels, .. } => {
+                for (level, about) in plan.sweep.levels.iter().enumerate() {
+                    let middle = LEFT + (level as f64 + 0.5) / *levels as f64 * WIDTH;
+                    svg += &text(middle, under, "middle", &about.name);
+                }
+            }
+            Across::Seconds(scale) => {
+                for tick in scale.ticks() {
+                    svg += &text(LEFT + scale.at(tick) * WIDTH, under, "middle", &scale.label(tick));
+                }
+                svg += &text(LEFT + WIDTH / 2.0, under + 20.0, "middle", "seconds of training");
+            }
         }
         svg
     }
 
-    /// A method's means and standard errors. Without levels it is the same everywhere.
-    fn series<'a>(&self, pen: &Pen, cells: impl Iterator<Item = &'a &'a CellResults>) -> String {
+    /// A method's means and standard errors.
+    fn series(&self, pen: &Pen, cells: &[&CellResults]) -> String {
         let (mut svg, mut line) = (String::new(), String::new());
         for cell in cells {
             let (mean, error) = mean_and_error(cell);
             let at = self.y(mean);
-            let Some(level) = cell.cell.level else {
+            let Some(x) = self.x(cell) else {
                 svg += &pen.line(&format!("M{LEFT},{at:.1}h{WIDTH}"));
                 continue;
             };
-            let x = self.x(level, Some(cell.cell.method));
             line += &format!("{}{x:.1},{at:.1}", if line.is_empty() { 'M' } else { 'L' });
             svg += &pen.line(&format!("M{x:.1},{:.1}V{:.1}", self.y(mean - error), self.y(mean + error)));
             svg += &pen.mark(x, at);
         }
         if line.is_empty() { svg } else { svg + &pen.line(&line) }
     }
+}
+
+/// From the least value to the largest, in round steps.
+struct Scale {
+    low: f64,
+    high: f64,
+    tick: f64,
+}
+
+impl Scale {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let widest = |(low, high): (f64, f64), value| (low.min(value), high.max(value));
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), widest);
+        let tick = tick((high - low).max(0.01));
+        Self { low: (low / tick).floor() * tick, high: ((high / tick).floor() + 1.0) * tick, tick }
+    }
+
+    /// Where `value` lies, from 0 to 1.
+    fn at(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let steps = ((self.high - self.low) / self.tick).round() as usize;
+        (0..=steps).map(|step| self.low + step as f64 * self.tick)
+    }
+
+    fn label(&self, tick: f64) -> String {
+        let decimals = (-self.tick.log10().floor()).max(0.0) as usize;
+        format!("{tick:.decimals$}")
+    }
+}
+
+fn scores(cells: &[&CellResults]) -> Scale {
+    Scale::of(cells.iter().flat_map(|cell| {
+        let (mean, error) = mean_and_error(cell);
+        [mean - error, mean + error]
+    }))
+}
+
+fn seconds(cell: &CellResults) -> Option<f64> {
+    cell.median(|summary| Some(summary.seconds))
 }
 
 /// What a method is drawn with.
