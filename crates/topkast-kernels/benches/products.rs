@@ -7,6 +7,9 @@
 
 #![allow(clippy::print_stdout)]
 
+mod operands;
+
+use operands::Random;
 use std::time::Instant;
 use topkast_kernels::*;
 
@@ -32,33 +35,10 @@ fn main() {
 }
 
 fn compare(isa: Isa, [rows, width, positions]: [usize; 3], forward: f32, backward: f32) {
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
-    let mut unit = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 40) as f32 / (1 << 24) as f32
-    };
-    // A, B∖A and B.
-    let (mut offsets, mut columns) = ([vec![0], vec![0], vec![0]], [const { Vec::new() }; 3]);
-    for _ in 0..rows {
-        for column in 0..width as u32 {
-            let draw = unit();
-            if draw < backward {
-                columns[usize::from(draw >= forward)].push(column);
-                columns[2].push(column);
-            }
-        }
-        offsets.iter_mut().zip(&columns).for_each(|(offsets, columns)| offsets.push(columns.len() as u32));
-    }
-    let mut structures = offsets.into_iter().zip(columns);
-    let mut structure = || {
-        let (offsets, columns) = structures.next().expect("three");
-        Csr::new(width, offsets, columns).expect("ascending columns")
-    };
-    let (a, explore, b) = (structure(), structure(), structure());
+    let mut random = Random::new();
+    let [a, explore, b] = random.structures([rows, width], forward, backward);
     let transposed = a.transposed();
-    let mut numbers = |count: usize| (0..count).map(|_| unit() - 0.5).collect::<Vec<_>>();
+    let mut numbers = |count: usize| random.numbers(count);
     let values = numbers(a.entries());
     let bias = numbers(rows);
     let w = numbers(rows * width);

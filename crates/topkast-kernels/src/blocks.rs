@@ -10,7 +10,8 @@
 
 use crate::csr::WIDE;
 use crate::simd::Simd;
-use crate::{Columns, Csr, Isa, Kernel, Matrix};
+use crate::source::Source;
+use crate::{Columns, Csr, Isa, Kernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -112,14 +113,75 @@ pub(crate) fn copies_pay(csr: &Csr, uses: f64) -> bool {
     csr.block() <= WIDE && uses >= 8.0
 }
 
-/// A piece of X: a block of its rows (columns of W) and a panel of positions.
+/// How a product finds a column's numbers in a [`Piece`].
+pub(crate) trait Place: 'static {
+    /// Whether columns may be far.
+    const FAR: bool;
+    /// Whether panels may end within a vector in the midst of a row of y, whose next floats are not padding.
+    const LINES: bool;
+
+    /// How far a column's panel is from the piece's origin.
+    ///
+    /// # Safety
+    /// The column is one of W's.
+    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize;
+}
+
+/// A copy of the piece, `N` vectors wide: the distance is then a constant, and a shift in the innermost loop where a
+/// multiplication would cost 5%.
+pub(crate) enum Copied {}
+
+/// A row of a matrix for each column.
+pub(crate) enum InRows {}
+
+/// Anywhere; for convolutions.
+pub(crate) enum AtStarts {}
+
+impl Place for Copied {
+    const FAR: bool = false;
+    const LINES: bool = false;
+
+    #[inline(always)]
+    unsafe fn offset<S: Simd, const N: usize>(_: &Piece, column: usize) -> usize {
+        column * (N * S::LANES)
+    }
+}
+
+impl Place for InRows {
+    const FAR: bool = true;
+    const LINES: bool = false;
+
+    #[inline(always)]
+    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize {
+        column * piece.stride
+    }
+}
+
+impl Place for AtStarts {
+    // They overlap, so that the caches hold them.
+    const FAR: bool = false;
+    const LINES: bool = true;
+
+    #[inline(always)]
+    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize {
+        // SAFETY: the walk saw that there is a start for each column. Gain: no bounds are checked in the innermost loop.
+        unsafe { *piece.starts.add(column) as usize }
+    }
+}
+
+/// A piece of X: a block of its columns (columns of W) and a panel of positions.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece {
     /// Where column 0 would be: not to be read, as only the block's columns are there.
     origin: *const f32,
+    /// The distance of columns, where they are rows.
     stride: usize,
+    /// The starts of columns, where they are anywhere.
+    starts: *const u32,
     /// The panel's first position.
     pub(crate) position: usize,
+    /// Positions from there on to the end of the line: what follows is padding, or another line's.
+    pub(crate) kept: usize,
     /// The block's number.
     pub(crate) block: usize,
     /// Whether a row's last columns are in the block.
@@ -129,24 +191,26 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// Where the panel of one column is: to be read only for a column in the block. `PACKED` is whether the piece is a
-    /// copy, `N` vectors wide: the distance is then a constant, and a shift in the innermost loop where a multiplication
-    /// would cost 5%.
+    /// Where the panel of one column is: to be read only for a column in the block.
+    ///
+    /// # Safety
+    /// The column is one of W's.
     #[inline(always)]
-    pub(crate) fn column<S: Simd, const N: usize, const PACKED: bool>(&self, column: usize) -> *const f32 {
-        self.origin.wrapping_add(column * if PACKED { N * S::LANES } else { self.stride })
+    pub(crate) unsafe fn column<S: Simd, const N: usize, P: Place>(&self, column: usize) -> *const f32 {
+        // SAFETY: as demanded.
+        self.origin.wrapping_add(unsafe { P::offset::<S, N>(self, column) })
     }
 
-    /// Fetches the panels of these columns, if the piece is far.
+    /// Fetches the panels of these columns of W, if the piece is far.
+    ///
+    /// # Safety
+    /// The columns are W's.
     #[inline(always)]
-    pub(crate) fn fetch<S: Simd, const N: usize, const PACKED: bool>(
-        &self,
-        simd: S,
-        columns: &[impl Column],
-    ) {
-        if !PACKED && self.far {
+    pub(crate) unsafe fn fetch<S: Simd, const N: usize, P: Place>(&self, simd: S, columns: &[impl Column]) {
+        if P::FAR && self.far {
             for column in columns {
-                let x = self.column::<S, N, PACKED>(column.index());
+                // SAFETY: as demanded.
+                let x = unsafe { self.column::<S, N, P>(column.index()) };
                 (0..N).for_each(|j| simd.prefetch(x.wrapping_add(j * S::LANES)));
             }
         }
@@ -202,15 +266,15 @@ impl<'a, C: Column> Strip<'a, C> {
 pub(crate) trait Visit {
     /// Does its work for the rows that it has in the piece's block. For every column of the block, `N` vectors at
     /// `piece.column(…)` are valid for reading, and so are those at the piece's position in any row of a matrix with
-    /// X's positions.
-    fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece);
+    /// X's positions; where [`Place::LINES`], only as far as positions are the line's ([`Piece::kept`]).
+    fn visit<const N: usize, P: Place>(&mut self, isa: Isa, piece: &Piece);
 }
 
 /// How a product walks X: over blocks of columns `block` wide, in place or on packed copies.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk<'a> {
     isa: Isa,
-    x: &'a Matrix,
+    x: Source<'a>,
     block: usize,
     packed: bool,
 }
@@ -223,15 +287,32 @@ impl<'a> Walk<'a> {
     /// For structures with blocks as `csr` has them, each packed row of X being used `uses` times on average.
     ///
     /// # Panics
-    /// If X has not one row for each column.
-    pub(crate) fn new(isa: Isa, csr: &Csr, uses: f64, x: &'a Matrix) -> Self {
-        assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
-        Self { isa, x, block: csr.block(), packed: copies_pay(csr, uses) }
+    /// If X has not as many columns.
+    pub(crate) fn new(isa: Isa, csr: &Csr, uses: f64, x: Source<'a>) -> Self {
+        assert_eq!(x.columns(), csr.width(), "x must have one feature for each column of the weight");
+        // Columns at starts overlap, so that copies take more room in the caches than they.
+        Self { isa, x, block: csr.block(), packed: x.starts().is_none() && copies_pay(csr, uses) }
+    }
+
+    /// Over blocks of so many columns, on copies where they are rows.
+    pub(crate) fn in_blocks(isa: Isa, block: usize, x: Source<'a>) -> Self {
+        assert!(block <= WIDE, "a copy has room for {WIDE} columns");
+        Self { isa, x, block, packed: x.starts().is_none() }
     }
 
     /// Whether pieces are copies.
     pub(crate) fn is_packed(&self) -> bool {
         self.packed
+    }
+
+    /// Each line of positions cut into panels of at most `widest` vectors.
+    pub(crate) fn panels(&self, widest: usize) -> Panels {
+        Panels::new(self.isa, self.x.lines().length, widest)
+    }
+
+    /// How many panels there are in all lines.
+    pub(crate) fn count(&self, panels: Panels) -> usize {
+        panels.count * self.x.lines().count
     }
 
     /// Has `visitor` visit each of these panels of positions and blocks of columns, panel after panel, as one of them of
@@ -244,9 +325,10 @@ impl<'a> Walk<'a> {
         visitor: &mut impl Visit,
     ) {
         let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
-        for panel in numbers {
+        for number in numbers {
+            let (line, panel) = (number / panels.count, number % panels.count);
             let (start, end) = (panels.start(panel), panels.start(panel + 1));
-            let position = start * panels.lanes;
+            let place = Panel { line, start: start * panels.lanes };
             // Fixed widths, so that the accumulators are registers.
             let run = match end - start {
                 1 => Self::panel::<1, _>,
@@ -259,37 +341,48 @@ impl<'a> Walk<'a> {
                 8 => Self::panel::<8, _>,
                 width => panic!("a panel of {width} vectors"),
             };
-            run(self, position, blocks.clone(), &mut packed, visitor);
+            run(self, place, blocks.clone(), &mut packed, visitor);
         }
     }
 
     fn panel<const N: usize, V: Visit>(
         &self,
-        position: usize,
+        Panel { line, start }: Panel,
         blocks: Range<usize>,
         packed: &mut Packed,
         visitor: &mut V,
     ) {
-        assert!(position + N * self.isa.lanes() <= self.x.stride() || self.x.features() == 0);
+        let lines = self.x.lines();
+        let origin = self.x.origin(line, start, N * self.isa.lanes());
         for number in blocks {
             let from = number * self.block;
-            let block = from..self.x.features().min(from.saturating_add(self.block));
+            let block = from..self.x.columns().min(from.saturating_add(self.block));
             let mut piece = Piece {
-                origin: self.x.padded().as_ptr().wrapping_add(position),
+                origin,
                 stride: self.x.stride(),
-                position,
+                starts: self.x.starts().map_or(std::ptr::null(), <[u32]>::as_ptr),
+                position: line * lines.length + start,
+                kept: lines.length - start,
                 block: number,
-                last: block.end == self.x.features(),
-                far: !self.packed && is_far(size_of::<f32>() * N * self.isa.lanes() * block.len()),
+                last: block.end == self.x.columns(),
+                far: is_far(size_of::<f32>() * N * self.isa.lanes() * block.len()),
             };
             if self.packed {
                 self.isa.run(Pack::<N> { block, piece: &mut piece, packed });
-                visitor.visit::<N, true>(self.isa, &piece);
+                visitor.visit::<N, Copied>(self.isa, &piece);
+            } else if self.x.starts().is_none() {
+                visitor.visit::<N, InRows>(self.isa, &piece);
             } else {
-                visitor.visit::<N, false>(self.isa, &piece);
+                visitor.visit::<N, AtStarts>(self.isa, &piece);
             }
         }
     }
+}
+
+/// Where a panel begins: in which line, and how many positions after its first.
+struct Panel {
+    line: usize,
+    start: usize,
 }
 
 /// Copies a piece, and makes it the copy.
@@ -307,16 +400,14 @@ impl<const N: usize> Kernel for Pack<'_, N> {
         let stride = N * S::LANES;
         assert!(self.block.len() * stride <= self.packed.0.len());
         let to = self.packed.0.as_mut_ptr().cast::<f32>();
-        for (i, column) in self.block.clone().enumerate() {
+        for (i, at) in self.block.clone().enumerate() {
             for lane in (0..stride).step_by(S::LANES) {
-                simd.prefetch(self.piece.column::<S, N, false>(column + AHEAD).wrapping_add(lane));
-                // SAFETY: the block's rows are in X and N vectors from the piece's position are within its stride, as
-                // `panel` asserts; the copy fits as asserted. Gain: whole vectors, both aligned.
+                // SAFETY: the block's columns are rows of X, of which the piece has N vectors; the copy fits as asserted; what
+                // is not in X is only fetched. Gain: whole vectors, both aligned.
                 unsafe {
-                    simd.store(
-                        to.add(i * stride + lane),
-                        simd.load(self.piece.column::<S, N, false>(column).add(lane)),
-                    );
+                    let column = |column| self.piece.column::<S, N, InRows>(column).wrapping_add(lane);
+                    simd.prefetch(column(at + AHEAD));
+                    simd.store(to.add(i * stride + lane), simd.load(column(at)));
                 }
             }
         }

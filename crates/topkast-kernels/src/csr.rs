@@ -236,30 +236,47 @@ impl Csr {
         size_of_val(&self.offsets[..]) + self.columns.bytes() + size_of_val(&self.starts[..])
     }
 
-    /// The same entries by column: a counting sort, linear in entries + columns.
+    /// The same entries by column: linear in entries + columns.
     pub fn transposed(&self) -> Transposed {
-        let mut offsets = vec![0u32; self.width + 1];
-        for entry in 0..self.entries() {
-            offsets[self.column(entry) + 1] += 1;
-        }
-        for column in 0..self.width {
-            offsets[column + 1] += offsets[column];
+        let (csr, order) = self.rearranged([self.width, self.rows()], |row, column| Some([column, row]));
+        Transposed { csr, order }
+    }
+
+    /// The entries in a matrix of another shape, in which `place(row, column)` gives each a row and a column, or leaves it out; and
+    /// for each entry there, in its order, the entry here. Going through the entries row by row, each new row's columns must
+    /// ascend. A counting sort: linear in entries + new rows.
+    pub(crate) fn rearranged(
+        &self,
+        [rows, width]: [usize; 2],
+        place: impl Fn(usize, usize) -> Option<[usize; 2]>,
+    ) -> (Self, Vec<u32>) {
+        let cells = || {
+            (0..self.rows())
+                .flat_map(|row| self.row_entries(row).map(move |entry| (row, entry)))
+                .filter_map(|(row, entry)| place(row, self.column(entry)).map(|cell| (cell, entry)))
+        };
+        let mut offsets = vec![0u32; rows + 1];
+        cells().for_each(|([row, _], _)| offsets[row + 1] += 1);
+        for row in 0..rows {
+            offsets[row + 1] += offsets[row];
         }
         let mut next = offsets.clone();
-        let mut rows = vec![0u32; self.entries()];
-        let mut by_row = vec![0u32; self.entries()];
-        for row in 0..self.rows() {
-            for entry in self.row_entries(row) {
-                let slot = &mut next[self.column(entry)];
-                rows[*slot as usize] = row as u32;
-                by_row[*slot as usize] = entry as u32;
-                *slot += 1;
-            }
+        let mut columns = vec![0u32; offsets[rows] as usize];
+        let mut by_row = columns.clone();
+        for ([row, column], entry) in cells() {
+            let slot = &mut next[row];
+            columns[*slot as usize] = column as u32;
+            by_row[*slot as usize] = entry as u32;
+            *slot += 1;
         }
-        let csr = Self::checked(self.rows(), offsets, rows);
-        let mut order = vec![0u32; self.entries()];
+        debug_assert!(offsets.windows(2).all(|ends| {
+            let row = &columns[ends[0] as usize..ends[1] as usize];
+            check_row(0, row, width).is_ok()
+        }));
+        let csr = Self::checked(width, offsets, columns);
+        let mut order = by_row.clone();
         csr.entries_by_row().zip(by_row).for_each(|(entry, original)| order[entry] = original);
-        Transposed { csr, order }
+        (csr, order)
     }
 }
 

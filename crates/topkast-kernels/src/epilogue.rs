@@ -2,6 +2,7 @@
 
 use crate::Matrix;
 use crate::activation::{gelu_slope, gelu_vector};
+use crate::blocks::Place;
 use crate::simd::Simd;
 
 /// What happens to each output of a product `W·x` in the store that completes it.
@@ -89,7 +90,7 @@ impl Finish {
     /// What the epilogue refers to is still borrowed; the row is one of its rows and the vector within its matrices; no
     /// other thread works on the same vector.
     #[inline(always)]
-    pub(crate) unsafe fn apply<S: Simd>(
+    pub(crate) unsafe fn apply<S: Simd, P: Place>(
         self,
         simd: S,
         row: usize,
@@ -110,17 +111,39 @@ impl Finish {
                 // In this order, for `max` gives its second argument if one is NaN.
                 Then::Relu => simd.max(zero, sum),
                 Then::Gelu(pre) => {
-                    simd.store(pre.add(offset), sum);
+                    if P::LINES && kept < S::LANES {
+                        simd.store_first(pre.wrapping_add(offset), sum, kept);
+                    } else {
+                        simd.store(pre.add(offset), sum);
+                    }
                     gelu_vector(simd, sum)
                 }
-                Then::ReluGradient(y) => {
-                    simd.mul(sum, simd.select_greater(simd.load(y.add(offset)), zero, simd.splat(1.0), zero))
+                Then::ReluGradient(y) => simd.mul(
+                    sum,
+                    simd.select_greater(
+                        load_kept::<S, P>(simd, y.wrapping_add(offset), kept),
+                        zero,
+                        simd.splat(1.0),
+                        zero,
+                    ),
+                ),
+                Then::GeluGradient(pre) => {
+                    simd.mul(sum, gelu_slope(simd, load_kept::<S, P>(simd, pre.wrapping_add(offset), kept)))
                 }
-                Then::GeluGradient(pre) => simd.mul(sum, gelu_slope(simd, simd.load(pre.add(offset)))),
-                Then::Add(term) => simd.add(sum, simd.load(term.add(offset))),
+                Then::Add(term) => simd.add(sum, load_kept::<S, P>(simd, term.wrapping_add(offset), kept)),
             }
         }
     }
+}
+
+/// A vector of which `kept` floats are a line's own: those alone where others may follow, which are not to be touched.
+///
+/// # Safety
+/// `from` is valid for reading a vector, or the `kept` floats where [`Place::LINES`].
+#[inline(always)]
+pub(crate) unsafe fn load_kept<S: Simd, P: Place>(simd: S, from: *const f32, kept: usize) -> S::Vector {
+    // SAFETY: as demanded.
+    unsafe { if P::LINES && kept < S::LANES { simd.load_first(from, kept) } else { simd.load(from) } }
 }
 
 // SAFETY: the pointers are to borrowed slices and matrices; what is written through `Then::Gelu` is disjoint among threads,

@@ -13,11 +13,13 @@ mod activation;
 mod adam;
 mod attention;
 mod bandwidth;
+mod batch_norm;
 mod bf16;
 mod blocks;
 mod buffer;
 mod chunks;
 mod columns;
+mod convolution;
 mod csr;
 mod dense;
 mod dropout;
@@ -35,6 +37,7 @@ mod narrow;
 mod outside;
 mod peak;
 mod penalty;
+mod pooling;
 mod reduce;
 mod sddmm;
 #[cfg(target_arch = "x86_64")]
@@ -42,6 +45,7 @@ mod sddmm_bf16;
 mod sgd;
 mod share;
 pub mod simd;
+mod source;
 mod spmm;
 #[cfg(test)]
 mod testing;
@@ -52,8 +56,10 @@ pub use attention::{
     AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
 };
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
+pub use batch_norm::{Statistics, batch_norm, batch_norm_gradient};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};
 pub use buffer::Buffer;
+pub use convolution::{Convolution, GradientScratch, Maps, Planes, Turned, Window};
 pub use csr::{Cell, Columns, Csr, CsrEdit, CsrError, Transposed};
 pub use dense::{dense_forward, dense_input_gradient, dense_weight_gradient};
 pub use dropout::dropout;
@@ -67,6 +73,7 @@ pub use moves::{Moves, gallop};
 pub use outside::outside;
 pub use peak::fma_peak_gflops;
 pub use penalty::Penalty;
+pub use pooling::{Pooling, pool, pool_gradient};
 pub use reduce::{row_sums, sum_of_squares};
 pub use sddmm::{sddmm, sddmm_pair};
 pub use sgd::{Sgd, sgd};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::buffer::{Buffer, LINE};
+use crate::chunks::Split;
 
 /// Activations or their gradients, one contiguous row a feature, one column a *position* (sample, token, pixel).
 ///
@@ -111,8 +112,14 @@ impl Matrix {
     ) -> impl IndexedParallelIterator<Item = RowsMut<'_>> {
         // The stride is zero only where there is no data to cut.
         let (positions, stride) = (self.positions, self.stride.max(LINE));
-        let rows = move |data| RowsMut { data, positions, stride };
+        let rows = move |data| RowsMut::new(data, positions, stride);
         self.data.par_chunks_mut(features.saturating_mul(stride)).map(rows)
+    }
+
+    /// All rows, to be split among threads.
+    pub(crate) fn rows_mut(&mut self) -> RowsMut<'_> {
+        let Self { features, positions, stride, .. } = *self;
+        RowsMut { data: &mut self.data, features, positions, stride }
     }
 
     /// One element.
@@ -140,14 +147,32 @@ impl Matrix {
 #[derive(Debug)]
 pub struct RowsMut<'a> {
     data: &'a mut [f32],
+    features: usize,
     positions: usize,
     stride: usize,
 }
 
-impl RowsMut<'_> {
+impl Split for RowsMut<'_> {
+    fn len(&self) -> usize {
+        self.features
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { data, features, positions, stride } = self;
+        let (head, tail) = data.split_at_mut(at * stride);
+        let rows = |data, features| Self { data, features, positions, stride };
+        (rows(head, at), rows(tail, features - at))
+    }
+}
+
+impl<'a> RowsMut<'a> {
+    fn new(data: &'a mut [f32], positions: usize, stride: usize) -> Self {
+        Self { features: data.len() / stride, data, positions, stride }
+    }
+
     /// Number of rows.
     pub fn features(&self) -> usize {
-        self.data.len() / self.stride
+        self.features
     }
 
     /// The values of one feature, counted from the first of these rows, `positions` long.

@@ -4,8 +4,10 @@
 //! row where all rows would take too long.
 
 mod attention;
+mod convolution;
 
 pub use attention::{AttentionOperands, attention, attention_gradient, numbers};
+pub use convolution::{convolution, convolution_input_gradient, convolution_weight_gradient};
 
 use crate::{Csr, Matrix};
 

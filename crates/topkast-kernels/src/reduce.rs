@@ -55,8 +55,9 @@ impl Kernel for SumOfSquares<'_> {
     }
 }
 
+/// The sum of the values' `term`s.
 #[inline(always)]
-fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
+pub(crate) fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
     let mut sums = [0.0; LINE];
     let (lines, rest) = values.as_chunks::<LINE>();
     for line in lines {

@@ -7,10 +7,13 @@
 //! A and B∖A are visited together, so that dy is read and X packed once for both: a twentieth to a tenth of the time.
 //! Filling what is left of A's last group with entries of B∖A was tried and costs more than it saves.
 
-use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk, fetch_row};
+use crate::blocks::{Column, POSITIONS, Piece, Place, Strip, Visit, Walk, fetch_row};
+use crate::epilogue::load_kept;
 use crate::share::for_each_share;
 use crate::simd::{GROUP, Simd};
+use crate::source::Source;
 use crate::{Columns, Csr, Isa, Kernel, Matrix};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// `gradient[e] = Σₚ dy[row(e), p] × x[column(e), p]` for every entry `e` of `csr`, overwriting `gradient`; `dy` is
@@ -22,6 +25,14 @@ use std::ops::Range;
 /// If `gradient` has not one number for each entry, `dy` not one feature for each row, `x` not one for each column, or
 /// the two differ in positions.
 pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
+    sampled(isa, csr, dy, x.into(), gradient);
+}
+
+/// [`sddmm`] with an X that need not be a matrix.
+///
+/// # Panics
+/// As [`sddmm`].
+pub(crate) fn sampled(isa: Isa, csr: &Csr, dy: &Matrix, x: Source<'_>, gradient: &mut [f32]) {
     split(csr, dy, x, gradient, &|share| share.walk(isa));
 }
 
@@ -31,6 +42,20 @@ pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32])
 /// # Panics
 /// As [`sddmm`], for either; and if the structures differ in shape.
 pub fn sddmm_pair(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, gradients: [&mut [f32]; 2]) {
+    sampled_pair(isa, structures, dy, x.into(), gradients);
+}
+
+/// [`sddmm_pair`] with an X that need not be a matrix.
+///
+/// # Panics
+/// As [`sddmm_pair`].
+pub(crate) fn sampled_pair(
+    isa: Isa,
+    structures: [&Csr; 2],
+    dy: &Matrix,
+    x: Source<'_>,
+    gradients: [&mut [f32]; 2],
+) {
     split_pair(structures, dy, x, gradients, &|share| share.walk(isa));
 }
 
@@ -38,7 +63,7 @@ pub fn sddmm_pair(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, grad
 pub(crate) fn split(
     csr: &Csr,
     dy: &Matrix,
-    x: &Matrix,
+    x: Source<'_>,
     gradient: &mut [f32],
     compute: &(impl Fn(Share) + Sync),
 ) {
@@ -55,7 +80,7 @@ pub(crate) fn split(
 pub(crate) fn split_pair(
     structures: [&Csr; 2],
     dy: &Matrix,
-    x: &Matrix,
+    x: Source<'_>,
     gradients: [&mut [f32]; 2],
     compute: &(impl Fn(Share) + Sync),
 ) {
@@ -76,10 +101,10 @@ pub(crate) fn split_pair(
     product.split(&|run| a_starts[run] as usize + b_starts[run] as usize, gradients, compute);
 }
 
-fn check(csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &[f32]) {
+fn check(csr: &Csr, dy: &Matrix, x: Source<'_>, gradient: &[f32]) {
     assert_eq!(gradient.len(), csr.entries(), "there must be one gradient for each entry");
     assert_eq!(dy.features(), csr.rows(), "dy must have one feature for each row of the weight");
-    assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
+    assert_eq!(x.columns(), csr.width(), "x must have one feature for each column of the weight");
     assert_eq!(dy.positions(), x.positions(), "dy and x must have the same positions");
 }
 
@@ -89,8 +114,8 @@ pub(crate) struct Product<'a> {
     structures: [&'a Csr; 2],
     /// How many of the structures there are.
     count: usize,
-    pub(crate) dy: &'a Matrix,
-    pub(crate) x: &'a Matrix,
+    dy: &'a Matrix,
+    x: Source<'a>,
 }
 
 impl Product<'_> {
@@ -120,17 +145,17 @@ fn split_both([a, b]: [&mut [f32]; 2], at: [usize; 2]) -> ([&mut [f32]; 2], [&mu
 
 /// Consecutive runs of entries, and their gradients.
 pub(crate) struct Share<'a> {
-    pub(crate) product: &'a Product<'a>,
+    product: &'a Product<'a>,
     /// Run `b × rows + r` is row `r` in block `b`.
     runs: Range<usize>,
     gradients: [&'a mut [f32]; 2],
 }
 
 impl Visit for Share<'_> {
-    fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece) {
+    fn visit<const N: usize, P: Place>(&mut self, isa: Isa, piece: &Piece) {
         match self.columns() {
-            Columns::U16(_) => self.sweep::<N, PACKED, u16>(isa, piece),
-            Columns::U32(_) => self.sweep::<N, PACKED, u32>(isa, piece),
+            Columns::U16(_) => self.sweep::<N, P, u16>(isa, piece),
+            Columns::U32(_) => self.sweep::<N, P, u32>(isa, piece),
         }
     }
 }
@@ -140,13 +165,18 @@ impl Share<'_> {
         let walk = Walk::new(isa, self.structure(), self.uses(), self.product.x);
         // Half the registers for dy, and as many or more for the sums.
         let widest = (isa.panel() / 2).min(POSITIONS / isa.lanes());
-        let panels = Panels::new(isa, self.product.x.positions(), widest);
-        walk.run(panels, 0..panels.count, self.blocks(), &mut self);
+        let panels = walk.panels(widest);
+        walk.run(panels, 0..walk.count(panels), self.blocks(), &mut self);
     }
 
     /// One of the structures, for what they have in common.
     pub(crate) fn structure(&self) -> &Csr {
         self.product.structures[0]
+    }
+
+    /// dy.
+    pub(crate) fn dy(&self) -> &Matrix {
+        self.product.dy
     }
 
     /// The columns, for how they are stored.
@@ -185,8 +215,8 @@ impl Share<'_> {
         }
     }
 
-    fn sweep<const N: usize, const PACKED: bool, C: Column>(&mut self, isa: Isa, piece: &Piece) {
-        isa.run(Sweep::<N, PACKED, C> { rows: self.rows(piece.block), piece: *piece });
+    fn sweep<const N: usize, P: Place, C: Column>(&mut self, isa: Isa, piece: &Piece) {
+        isa.run(Sweep::<N, P, C> { place: PhantomData, rows: self.rows(piece.block), piece: *piece });
     }
 }
 
@@ -256,27 +286,31 @@ impl<C: Column> Rows<'_, C> {
 }
 
 /// The rows of a share in one piece of X.
-struct Sweep<'a, const N: usize, const PACKED: bool, C> {
+struct Sweep<'a, const N: usize, P, C> {
+    place: PhantomData<P>,
     rows: Rows<'a, C>,
     piece: Piece,
 }
 
-impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACKED, C> {
+impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, piece } = self;
+        let Self { rows, piece, .. } = self;
         let stride = rows.stride;
-        // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, and the piece the block's
-        // columns. Gain: whole vectors without checks.
+        // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, or what of them is in the line,
+        // and the piece the block's columns. Gain: whole vectors without checks.
         unsafe {
             let panel = |dy: *const f32| {
                 fetch_row::<S, N>(simd, dy, stride);
-                let dy = std::array::from_fn(|j| simd.load(dy.add(j * S::LANES)));
-                F32Panel::<S, N, PACKED> { simd, dy, piece }
+                let dy = std::array::from_fn(|j| {
+                    let kept = piece.kept.saturating_sub(j * S::LANES);
+                    load_kept::<S, P>(simd, dy.wrapping_add(j * S::LANES), kept)
+                });
+                F32Panel::<S, N, P> { simd, dy, piece, place: PhantomData }
             };
-            rows.add(piece.position, panel, |ahead| piece.fetch::<S, N, PACKED>(simd, ahead));
+            rows.add(piece.position, panel, |ahead| piece.fetch::<S, N, P>(simd, ahead));
         }
     }
 }
@@ -311,13 +345,14 @@ pub(crate) trait Panel {
 }
 
 /// [`Panel`] in f32.
-struct F32Panel<S: Simd, const N: usize, const PACKED: bool> {
+struct F32Panel<S: Simd, const N: usize, P> {
+    place: PhantomData<P>,
     simd: S,
     dy: [S::Vector; N],
     piece: Piece,
 }
 
-impl<S: Simd, const N: usize, const PACKED: bool> Panel for F32Panel<S, N, PACKED> {
+impl<S: Simd, const N: usize, P: Place> Panel for F32Panel<S, N, P> {
     /// # Safety
     /// Besides, `piece.column(…)` is valid for reading `N` vectors for each column in the block.
     #[inline(always)]
@@ -328,7 +363,7 @@ impl<S: Simd, const N: usize, const PACKED: bool> Panel for F32Panel<S, N, PACKE
         for (i, sum) in sums.iter_mut().enumerate().take(SIZE) {
             // A group that is not full repeats its last entry, whose panel is in the cache: one loop without branches.
             // SAFETY: in range. Gain: no check for each of a handful of multiply-adds.
-            let x = self.piece.column::<S, N, PACKED>(unsafe { *columns.get_unchecked(i.min(last)) }.index());
+            let x = unsafe { self.piece.column::<S, N, P>(columns.get_unchecked(i.min(last)).index()) };
             for (j, &dy) in self.dy.iter().enumerate() {
                 // SAFETY: the caller vouches for the column's N vectors.
                 *sum = simd.mul_add(dy, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);

@@ -19,7 +19,7 @@ const WIDEST: usize = 4;
 type Packed = [MaybeUninit<__m512bh>; WIDE * WIDEST];
 
 pub(crate) fn sddmm_bf16(simd: Avx512Bf16, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
-    split(csr, dy, x, gradient, &|share| walk(simd, share));
+    split(csr, dy, x.into(), gradient, &|share| walk(simd, x, share));
 }
 
 pub(crate) fn sddmm_bf16_pair(
@@ -29,12 +29,12 @@ pub(crate) fn sddmm_bf16_pair(
     x: &Matrix,
     gradients: [&mut [f32]; 2],
 ) {
-    split_pair(structures, dy, x, gradients, &|share| walk(simd, share));
+    split_pair(structures, dy, x.into(), gradients, &|share| walk(simd, x, share));
 }
 
 /// Computes a share, panel after panel of positions and in each block after block of columns.
-fn walk(simd: Avx512Bf16, mut share: Share) {
-    let panels = Panels::of_vectors(Avx512Bf16::LANES, share.product.x.positions(), WIDEST);
+fn walk(simd: Avx512Bf16, x: &Matrix, mut share: Share) {
+    let panels = Panels::of_vectors(Avx512Bf16::LANES, x.positions(), WIDEST);
     let mut packed: Packed = [const { MaybeUninit::uninit() }; WIDE * WIDEST];
     for number in 0..panels.count {
         let panel = panels.start(number)..panels.start(number + 1);
@@ -46,13 +46,18 @@ fn walk(simd: Avx512Bf16, mut share: Share) {
             4 => run_panel::<4>,
             width => panic!("a panel of {width} vectors"),
         };
-        run(simd, &mut share, panel.start * Avx512Bf16::LANES, &mut packed);
+        run(simd, x, &mut share, panel.start * Avx512Bf16::LANES, &mut packed);
     }
 }
 
-fn run_panel<const N: usize>(simd: Avx512Bf16, share: &mut Share, position: usize, packed: &mut Packed) {
-    let x = share.product.x;
-    assert_eq!((x.features(), x.stride()), (share.structure().width(), share.product.dy.stride()));
+fn run_panel<const N: usize>(
+    simd: Avx512Bf16,
+    x: &Matrix,
+    share: &mut Share,
+    position: usize,
+    packed: &mut Packed,
+) {
+    assert_eq!((x.features(), x.stride()), (share.structure().width(), share.dy().stride()));
     if x.features() == 0 {
         return;
     }

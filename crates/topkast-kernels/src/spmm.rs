@@ -4,12 +4,14 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{Column, POSITIONS, Panels, Piece, Strip, Visit, Walk, fetch_row};
+use crate::blocks::{Column, POSITIONS, Panels, Piece, Place, Strip, Visit, Walk, fetch_row};
 use crate::chunks::{CHUNK, for_each_chunk};
-use crate::epilogue::Finish;
+use crate::epilogue::{Finish, load_kept};
 use crate::share::for_each_share;
 use crate::simd::Simd;
+use crate::source::Source;
 use crate::{Buffer, Columns, Csr, Epilogue, Isa, Kernel, Matrix, Transposed};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// `y = W·x`, `[rows × width] · [width × positions]`, then `epilogue`; `y` takes the shape `[rows × positions]` and is
@@ -21,11 +23,27 @@ use std::ops::Range;
 /// If `values` has not one number for each entry, `x` not one feature for each column, or what the epilogue refers to
 /// not the shape of `y`.
 pub fn spmm(isa: Isa, csr: &Csr, values: &[f32], x: &Matrix, epilogue: Epilogue<'_>, y: &mut Matrix) {
+    product(isa, csr, values, x.into(), epilogue, y);
+}
+
+/// [`spmm`] of an X that need not be a matrix.
+///
+/// # Panics
+/// As [`spmm`].
+pub(crate) fn product(
+    isa: Isa,
+    csr: &Csr,
+    values: &[f32],
+    x: Source<'_>,
+    epilogue: Epilogue<'_>,
+    y: &mut Matrix,
+) {
     assert_eq!(values.len(), csr.entries(), "there must be one value for each entry");
-    assert_eq!(x.features(), csr.width(), "x must have one feature for each column of the weight");
+    assert_eq!(x.columns(), csr.width(), "x must have one feature for each column of the weight");
     let finish = epilogue.finish(csr.rows(), x.positions());
     y.ensure(csr.rows(), x.positions());
-    let target = Target { y: y.padded_mut().as_mut_ptr(), stride: x.stride() };
+    let stride = y.stride();
+    let target = Target { y: y.padded_mut().as_mut_ptr(), stride };
     let product = Product { isa, csr, values, x, finish, target };
     product.split(rayon::current_num_threads());
 }
@@ -49,17 +67,25 @@ pub fn spmm_transposed(
     dx: &mut Matrix,
 ) {
     let Transposed { csr, order } = transposed;
-    assert_eq!(values.len(), csr.entries(), "there must be one value for each entry");
-    if gathered.len() != values.len() {
-        gathered.reset(values.len());
+    gather(order, csr.entries(), values, gathered);
+    spmm(isa, csr, gathered, dy, epilogue, dx);
+}
+
+/// `gathered` becomes the values that `order`, made by [`Csr::rearranged`] from a structure of so many `entries`, names.
+///
+/// # Panics
+/// If there is not one value for each entry.
+pub(crate) fn gather(order: &[u32], entries: usize, values: &[f32], gathered: &mut Buffer) {
+    assert_eq!(values.len(), entries, "there must be one value for each entry");
+    if gathered.len() != order.len() {
+        gathered.reset(order.len());
     }
-    for_each_chunk((&mut gathered[..], &order[..]), CHUNK, &|_, (gathered, order)| {
+    for_each_chunk((&mut gathered[..], order), CHUNK, &|_, (gathered, order)| {
         for (value, &entry) in gathered.iter_mut().zip(order) {
-            // SAFETY: the order names each of the entries once, and there is a value for each. Gain: 4% of the product.
+            // SAFETY: the order names entries, and there is a value for each. Gain: 4% of the product.
             *value = unsafe { *values.get_unchecked(entry as usize) };
         }
     });
-    spmm(isa, csr, gathered, dy, epilogue, dx);
 }
 
 /// Where a product's outputs go: to be split among threads by rows and by panels of positions.
@@ -82,7 +108,7 @@ struct Product<'a> {
     isa: Isa,
     csr: &'a Csr,
     values: &'a [f32],
-    x: &'a Matrix,
+    x: Source<'a>,
     finish: Finish,
     target: Target,
 }
@@ -93,10 +119,10 @@ impl Product<'_> {
     /// cores' prefetchers take lines from each other: measured, 10 to 25% of 128 positions on two threads.
     fn split(self, shares: usize) {
         let uses = |shares: usize| self.csr.entries() as f64 / self.csr.width().max(1) as f64 / shares as f64;
-        let panels = |walk: &Walk<'_>| Panels::new(self.isa, self.x.positions(), self.widest(walk));
+        let panels = |walk: &Walk<'_>| walk.panels(self.widest(walk));
         let rows = 0..self.csr.rows();
         let walk = Walk::new(self.isa, self.csr, uses(1), self.x);
-        let count = panels(&walk).count;
+        let count = walk.count(panels(&walk));
         if shares > 1 && count >= 8 * shares {
             let share = |numbers, ()| self.run(&walk, panels(&walk), numbers, rows.clone());
             return for_each_share(0..count, shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
@@ -105,7 +131,7 @@ impl Product<'_> {
         let panels = panels(&walk);
         let weight = |row: usize| self.csr.offsets()[row] as usize;
         for_each_share(rows, shares, &weight, (), &|(), _, _| ((), ()), &|rows, ()| {
-            self.run(&walk, panels, 0..panels.count, rows);
+            self.run(&walk, panels, 0..walk.count(panels), rows);
         });
     }
 
@@ -129,40 +155,39 @@ struct Share<'a> {
 }
 
 impl Visit for Share<'_> {
-    fn visit<const N: usize, const PACKED: bool>(&mut self, isa: Isa, piece: &Piece) {
+    fn visit<const N: usize, P: Place>(&mut self, isa: Isa, piece: &Piece) {
         match self.product.csr.columns() {
-            Columns::U16(_) => isa.run(Sweep::<N, PACKED, u16>::new(self, piece)),
-            Columns::U32(_) => isa.run(Sweep::<N, PACKED, u32>::new(self, piece)),
+            Columns::U16(_) => isa.run(Sweep::<N, P, u16>::new(self, piece)),
+            Columns::U32(_) => isa.run(Sweep::<N, P, u32>::new(self, piece)),
         }
     }
 }
 
 /// The rows of a share in one piece of X.
-struct Sweep<'a, const N: usize, const PACKED: bool, C> {
+struct Sweep<'a, const N: usize, P, C> {
+    place: PhantomData<P>,
     strip: Strip<'a, C>,
     piece: Piece,
     values: &'a [f32],
     finish: Finish,
     first_row: usize,
-    /// Positions from the piece's on that are not padding.
-    kept: usize,
     y: *mut f32,
     /// How far the first row's panel is from the start of y.
     offset: usize,
     stride: usize,
 }
 
-impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> {
+impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
     fn new(share: &Share<'a>, piece: &Piece) -> Self {
-        let Product { csr, values, x, finish, target, .. } = *share.product;
+        let Product { csr, values, finish, target, .. } = *share.product;
         let offset = share.rows.start * target.stride + piece.position;
         Self {
+            place: PhantomData,
             strip: Strip::new(csr, piece.block, &share.rows),
             piece: *piece,
             values,
             finish,
             first_row: share.rows.start,
-            kept: x.positions() - piece.position,
             y: target.y,
             offset,
             stride: target.stride,
@@ -177,15 +202,17 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
             // SAFETY: the strip has this row.
             let (start, columns) = unsafe { self.strip.run(i) };
             let ahead = self.strip.ahead(start..start + columns.len());
-            self.piece.fetch::<S, N, PACKED>(simd, ahead);
+            // SAFETY: the columns are in the strip.
+            unsafe { self.piece.fetch::<S, N, P>(simd, ahead) };
             let y = self.y.wrapping_add(offset);
             fetch_row::<S, N>(simd, y, self.stride);
             let mut sums = [simd.splat(0.0); N];
             if self.piece.block > 0 {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: y has the strip's rows and, as the walk vouches, N vectors from the piece's position. No
-                    // other thread works on them. Gain: no bounds are checked for each short run.
-                    *sum = unsafe { simd.load(y.add(j * S::LANES)) };
+                    // SAFETY: y has the strip's rows and, as the walk vouches, N vectors from the piece's position, or what of
+                    // them is in the line. No other thread works on them. Gain: no bounds are checked for each short run.
+                    *sum =
+                        unsafe { load_kept::<S, P>(simd, y.wrapping_add(j * S::LANES), self.kept::<S>(j)) };
                 }
             }
             self.add_run(simd, start, columns, &mut sums);
@@ -193,17 +220,27 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
                 let lane = j * S::LANES;
                 // SAFETY: as for the loads of `y`; the epilogue's matrices have y's shape.
                 unsafe {
+                    let kept = self.kept::<S>(j);
                     let sum = if LAST {
-                        let kept = self.kept.saturating_sub(lane);
-                        self.finish.apply(simd, self.first_row + i, offset + lane, kept, sum)
+                        self.finish.apply::<S, P>(simd, self.first_row + i, offset + lane, kept, sum)
                     } else {
                         sum
                     };
-                    simd.store(y.add(lane), sum);
+                    if P::LINES && kept < S::LANES {
+                        simd.store_first(y.wrapping_add(lane), sum, kept);
+                    } else {
+                        simd.store(y.add(lane), sum);
+                    }
                 }
             }
             offset += self.stride;
         }
+    }
+
+    /// Positions of the line from the panel's `j`-th vector on.
+    #[inline(always)]
+    fn kept<S: Simd>(&self, j: usize) -> usize {
+        self.piece.kept.saturating_sub(j * S::LANES)
     }
 
     /// Adds the row's run of entries to `sums`.
@@ -216,7 +253,7 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
             // of the block's columns. Gain: no bounds are checked in the innermost loop.
             unsafe {
                 let value = simd.splat(*self.values.get_unchecked(start + entry));
-                let x = self.piece.column::<S, N, PACKED>(columns.get_unchecked(entry).index());
+                let x = self.piece.column::<S, N, P>(columns.get_unchecked(entry).index());
                 for (j, sum) in sums.iter_mut().enumerate() {
                     *sum = simd.mul_add(value, simd.load(x.add(j * S::LANES)), *sum);
                 }
@@ -226,7 +263,7 @@ impl<'a, const N: usize, const PACKED: bool, C: Column> Sweep<'a, N, PACKED, C> 
     }
 }
 
-impl<const N: usize, const PACKED: bool, C: Column> Kernel for Sweep<'_, N, PACKED, C> {
+impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
     type Output = ();
 
     #[inline(always)]

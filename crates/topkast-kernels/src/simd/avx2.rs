@@ -74,6 +74,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> __m256 {
+        // SAFETY: see the module; the caller vouches for what the mask names.
+        unsafe { _mm256_maskload_ps(from, first(self, count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, v: __m256, count: usize) {
+        // SAFETY: as above.
+        unsafe { _mm256_maskstore_ps(to, first(self, count), v) }
+    }
+
+    #[inline(always)]
     fn select_greater(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: see the module.
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
@@ -97,11 +109,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn keep_first(self, v: __m256, count: usize) -> __m256 {
         // SAFETY: see the module.
-        unsafe {
-            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let kept = _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), lanes);
-            _mm256_and_ps(v, _mm256_castsi256_ps(kept))
-        }
+        unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(first(self, count))) }
     }
 
     #[inline(always)]
@@ -156,5 +164,15 @@ impl Simd for Avx2 {
             }
         }
         columns
+    }
+}
+
+/// A mask of the first `count` lanes.
+#[inline(always)]
+fn first(_: Avx2, count: usize) -> __m256i {
+    // SAFETY: see the module.
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), lanes)
     }
 }

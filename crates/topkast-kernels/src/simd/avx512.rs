@@ -75,6 +75,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {
+        // SAFETY: see the module; the caller vouches for what the mask names.
+        unsafe { _mm512_maskz_loadu_ps(first(count), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, v: __m512, count: usize) {
+        // SAFETY: as above.
+        unsafe { _mm512_mask_storeu_ps(to, first(count), v) }
+    }
+
+    #[inline(always)]
     fn select_greater(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
         // SAFETY: see the module.
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
@@ -88,9 +100,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn keep_first(self, v: __m512, count: usize) -> __m512 {
-        let mask = if count >= 16 { u16::MAX } else { (1 << count) - 1 };
         // SAFETY: see the module.
-        unsafe { _mm512_maskz_mov_ps(mask, v) }
+        unsafe { _mm512_maskz_mov_ps(first(count), v) }
     }
 
     #[inline(always)]
@@ -121,4 +132,10 @@ impl Simd for Avx512 {
     fn transpose(self, rows: [[f32; GROUP]; GROUP]) -> [[f32; GROUP]; GROUP] {
         Avx2::of(self).transpose(rows)
     }
+}
+
+/// A mask of the first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    if count >= 16 { u16::MAX } else { (1 << count) - 1 }
 }

@@ -48,6 +48,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is valid for writing `LANES` floats; no alignment is needed.
     unsafe fn store(self, to: *mut f32, v: Self::Vector);
+    /// Reads `count` floats, at most `LANES`; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `count` floats.
+    unsafe fn load_first(self, from: *const f32, count: usize) -> Self::Vector;
+    /// Writes the first `count` lanes, at most `LANES`.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `count` floats.
+    unsafe fn store_first(self, to: *mut f32, v: Self::Vector, count: usize);
     /// Fetches the cache line at `from`, if there is one, ahead of its use.
     fn prefetch(self, from: *const f32);
     /// `a + b`.
@@ -138,6 +148,19 @@ mod tests {
                 let kept = read(s.keep_first(s.splat(f32::NAN), count));
                 assert!(kept[..count].iter().all(|x| x.is_nan()));
                 assert!(kept[count..].iter().all(|&x| x == 0.0));
+                // Slices of their own size, so that a tool which sees reads and writes beyond them can tell.
+                let mut part = ramp[..count].to_vec();
+                // SAFETY: `part` holds `count` floats.
+                let first = read(unsafe { s.load_first(part.as_ptr(), count) });
+                assert_eq!(first[..count], ramp[..count]);
+                assert!(first[count..].iter().all(|&x| x == 0.0));
+                // SAFETY: as above.
+                unsafe { s.store_first(part.as_mut_ptr(), b, count) };
+                assert_eq!(part, other[..count]);
+                let mut whole = ramp.clone();
+                // SAFETY: it holds more.
+                unsafe { s.store_first(whole.as_mut_ptr(), b, count) };
+                assert_eq!((&whole[..count], &whole[count..]), (&other[..count], &ramp[count..]));
             }
             let rows: [[f32; GROUP]; GROUP] =
                 std::array::from_fn(|r| std::array::from_fn(|c| (10 * r + c) as f32));

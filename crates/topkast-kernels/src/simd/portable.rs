@@ -39,6 +39,20 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> V {
+        // SAFETY: the caller vouches for `count` floats.
+        std::array::from_fn(|lane| if lane < count { unsafe { *from.add(lane) } } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, v: V, count: usize) {
+        for (lane, x) in v.into_iter().enumerate().take(count) {
+            // SAFETY: as above.
+            unsafe { *to.add(lane) = x };
+        }
+    }
+
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
     }
