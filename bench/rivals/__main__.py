@@ -13,21 +13,36 @@ from datetime import date
 from pathlib import Path
 
 from . import machine
-from .cases import Case, block_cases, layer_cases, step_cases
-from .contestants import BLOCK_PATHS, LAYER_PATHS, STEP_PATHS, Contestant, Worker, variants
+from .cases import Case, block_cases, convolution_cases, layer_cases, resnet_cases, step_cases
+from .contestants import (
+    BLOCK_PATHS,
+    CONVOLUTION_PATHS,
+    LAYER_PATHS,
+    RESNET_PATHS,
+    STEP_PATHS,
+    Contestant,
+    Worker,
+    variants,
+)
 from .measure import Cell, measure
 from .record import Record, page, raw
 from .topkast import Topkast
 
 QUICK_ROUNDS = 3
 BUSY_LOAD = 0.3
-KINDS = {"layer": (layer_cases, LAYER_PATHS), "step": (step_cases, STEP_PATHS), "block": (block_cases, BLOCK_PATHS)}
+KINDS = {
+    "layer": (layer_cases, LAYER_PATHS),
+    "step": (step_cases, STEP_PATHS),
+    "block": (block_cases, BLOCK_PATHS),
+    "convolution": (convolution_cases, CONVOLUTION_PATHS),
+    "resnet": (resnet_cases, RESNET_PATHS),
+}
 """What there is to measure: its cases, and the ways of calling the rivals."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run", description="Times Topkast beside other ways to train on a CPU.")
-    parser.add_argument("--only", choices=KINDS, help="measure layers, whole steps or steps of a Transformer-XL block only")
+    parser.add_argument("--only", choices=KINDS, help="measure one kind of work only")
     parser.add_argument("--threads", default="1,2", help="thread counts, one after the other (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="turns of each contestant in each case (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a rival's turn (default: %(default)s)")

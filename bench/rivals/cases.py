@@ -71,7 +71,47 @@ class BlockCase(Sparse):
         return f"{sizes}, {self.streams}×{self.segment} tokens"
 
 
-Case = LayerCase | StepCase | BlockCase
+@dataclass(frozen=True)
+class ConvolutionCase(Sparse):
+    """One convolution with stride 1 whose padding leaves maps of `size` as large as they are."""
+
+    kind: ClassVar[str] = "convolution"
+
+    outputs: int
+    inputs: int
+    kernel: int
+    size: int
+    images: int
+    forward: float
+    backward: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel}×{self.kernel} {self.inputs}→{self.outputs}, {self.images} images of {self.size}×{self.size}"
+
+    @property
+    def padding(self) -> int:
+        return (self.kernel - 1) // 2
+
+
+@dataclass(frozen=True)
+class ResNetCase(Sparse):
+    """A training step of a residual network on `batch` images."""
+
+    kind: ClassVar[str] = "resnet"
+
+    depth: int
+    size: int
+    batch: int
+    forward: float
+    backward: float
+
+    @property
+    def name(self) -> str:
+        return f"ResNet-{self.depth}, {self.batch} images of {self.size}×{self.size}"
+
+
+Case = LayerCase | StepCase | BlockCase | ConvolutionCase | ResNetCase
 
 SHAPES = [(1024, 1024, 128), (2048, 512, 1024), (4096, 1024, 256), (512, 2048, 1024)]
 LAYER_SPARSITIES = [(0.9, 0.8), (0.9, 0.9), (0.95, 0.9), (0.95, 0.95), (0.98, 0.95), (0.98, 0.98)]
@@ -80,6 +120,10 @@ NETWORKS = [(MLP, 128), (MLP, 512), (WIDE, 256)]
 STEP_SPARSITIES = [(0.8, 0.6), (0.9, 0.8), (0.95, 0.9), (0.98, 0.95)]
 BLOCKS = [(512, 2048, 8, 8, 128)]
 BLOCK_SPARSITIES = [(0.9, 0.8), (0.98, 0.95)]
+CONVOLUTIONS = [(64, 64, 3, 32, 32), (64, 256, 1, 56, 16), (256, 64, 1, 56, 16), (256, 256, 3, 14, 32), (512, 512, 3, 7, 32)]
+CONVOLUTION_SPARSITIES = [(0.9, 0.8), (0.9, 0.9), (0.95, 0.95), (0.98, 0.98)]
+RESNETS = [(50, 224, 16), (20, 32, 128)]
+RESNET_SPARSITIES = [(0.9, 0.8), (0.98, 0.95)]
 
 
 def percents(forward: float, backward: float) -> str:
@@ -105,9 +149,22 @@ def block_cases(quick: bool) -> list[BlockCase]:
     return [BlockCase(*block, *sparsity) for block, sparsity in product(BLOCKS, sparsities)]
 
 
+def convolution_cases(quick: bool) -> list[ConvolutionCase]:
+    """All convolutions at all sparsities; with `quick` one."""
+    shapes, sparsities = (CONVOLUTIONS[:1], CONVOLUTION_SPARSITIES[:1]) if quick else (CONVOLUTIONS, CONVOLUTION_SPARSITIES)
+    return [ConvolutionCase(*shape, *sparsity) for shape, sparsity in product(shapes, sparsities)]
+
+
+def resnet_cases(quick: bool) -> list[ResNetCase]:
+    """All networks at all sparsities; with `quick` one."""
+    networks, sparsities = (RESNETS[1:], RESNET_SPARSITIES[:1]) if quick else (RESNETS, RESNET_SPARSITIES)
+    return [ResNetCase(*network, *sparsity) for network, sparsity in product(networks, sparsities)]
+
+
 def as_rivals_see(case: Case) -> Case:
     """Without what the rivals do not know of: the backward set, and for the dense networks of steps sparsity itself."""
-    return replace(case, backward=0.0) if isinstance(case, LayerCase) else replace(case, forward=0.0, backward=0.0)
+    one_layer = isinstance(case, LayerCase | ConvolutionCase)
+    return replace(case, backward=0.0) if one_layer else replace(case, forward=0.0, backward=0.0)
 
 
 def to_json(case: Case) -> dict[str, object]:
@@ -120,6 +177,14 @@ def layer_from_json(fields: dict) -> LayerCase:
 
 def block_from_json(fields: dict) -> BlockCase:
     return BlockCase(**fields)
+
+
+def convolution_from_json(fields: dict) -> ConvolutionCase:
+    return ConvolutionCase(**fields)
+
+
+def resnet_from_json(fields: dict) -> ResNetCase:
+    return ResNetCase(**fields)
 
 
 def step_from_json(fields: dict) -> StepCase:

@@ -68,6 +68,12 @@ BLOCK_PATHS = {
     ],
 }
 
+CONVOLUTION_PATHS = {
+    "PyTorch dense": ["convolution-dense", "convolution-dense-last"],
+    "SparseProp": ["convolution-sparseprop", "convolution-sparseprop-pixels"],
+}
+RESNET_PATHS = {"PyTorch dense": ["resnet-eager", "resnet-last", "resnet-last-compile"]}
+
 
 def variants(paths: dict[str, list[str]], threads: int) -> list[Variant]:
     """Every path of every rival, with OpenMP's threads waiting busily and passively where there are any to wait."""

@@ -51,6 +51,8 @@ HEADINGS = {
     "layer": "One layer: forward, input gradient and weight gradient",
     "step": "Whole training steps",
     "block": "Whole training steps of one Transformer-XL block",
+    "convolution": "One convolution: forward, input gradient and weight gradient",
+    "resnet": "Whole training steps of residual networks",
 }
 
 
@@ -85,7 +87,7 @@ def sections(cells: list[Cell]) -> list[str]:
             by_case(some, [*rivals, BEST_RIVAL] if len(rivals) > 1 else rivals, partial(ratio_cell, rivals)),
             *summary(some, rivals),
         ]
-        if some[0].case.kind == "layer":
+        if some[0].case.kind in ("layer", "convolution"):
             parts += ["Forward alone + both gradients:", by_case(some, everyone, halves)]
         if some[0].case.kind == "block":
             parts += blocks(some, rivals)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from .cases import BlockCase, Case, LayerCase
+from .cases import BlockCase, Case, ConvolutionCase, LayerCase, ResNetCase
 from .contestants import Failed
 from .timing import Parts
 
@@ -22,6 +22,14 @@ def command(binary: str, case: Case, threads: int) -> list[str]:
     if isinstance(case, LayerCase):
         shape = ["--rows", str(case.rows), "--cols", str(case.cols), "--positions", str(case.positions)]
         return [binary, "bench", "layer", *shape, *sparsity, "--rounds", "7", "--no-break-even"]
+    if isinstance(case, ConvolutionCase):
+        shape = ["--outputs", str(case.outputs), "--inputs", str(case.inputs), "--kernel", str(case.kernel)]
+        maps = ["--size", str(case.size), "--images", str(case.images)]
+        return [binary, "bench", "convolution", *shape, *maps, *sparsity, "--rounds", "7"]
+    if isinstance(case, ResNetCase):
+        network = ["--depth", str(case.depth), "--size", str(case.size), "--batch", str(case.batch)]
+        # A hundred steps of ResNet-50 take minutes; a tenth of a refresh in every step is more than users have.
+        return [binary, "bench", "resnet", *network, "--refresh-every", "10", "--rounds", "1", *sparsity]
     if isinstance(case, BlockCase):
         network = ["--width", str(case.width), "--feed-forward", str(case.feed_forward), "--heads", str(case.heads)]
         text = ["--streams", str(case.streams), "--segment", str(case.segment)]
@@ -35,7 +43,7 @@ def command(binary: str, case: Case, threads: int) -> list[str]:
 
 def parse(report: dict, case: Case) -> dict[tuple[str, str], Parts]:
     """The times in what `topkast bench` printed, sparse and dense."""
-    parts = LAYER_PARTS if isinstance(case, LayerCase) else ("step",)
+    parts = LAYER_PARTS if isinstance(case, LayerCase | ConvolutionCase) else ("step",)
     try:
         return {
             (NAME, "topkast"): {part: float(report[f"{part}_ms"]) for part in parts},

@@ -63,6 +63,25 @@ def block(**options: bool) -> Callable[[dict], Subject]:
     return make
 
 
+def convolution(module: str, name: str, **options: bool) -> Callable[[dict], Subject]:
+    """Makes this class on the convolution of a request and checks what it computes; imports it only then."""
+
+    def make(fields: dict) -> Subject:
+        data_module = importlib.import_module(".convolution_data", __package__)
+        data = data_module.make(cases.convolution_from_json(fields))
+        subject = imported(module, name)(data, **options)
+        subject.step()
+        data_module.check(data, subject.results())
+        return subject
+
+    return make
+
+
+def resnet(**options: bool) -> Callable[[dict], Subject]:
+    """Makes a PyTorch step of a residual network with these options, which checks that the loss of a batch falls."""
+    return lambda fields: imported("resnet_torch", "TrainingStep")(cases.resnet_from_json(fields), **options)
+
+
 def imported(module: str, name: str):
     return getattr(importlib.import_module(f".{module}", __package__), name)
 
@@ -75,6 +94,13 @@ PATHS: dict[str, Callable[[dict], Subject]] = {
     "csr-autograd": layer("layer_torch", "CsrAutograd"),
     "sparselab": layer("layer_sparselab", "Sparselab"),
     "sparseprop": layer("layer_sparseprop", "SparseProp"),
+    "convolution-dense": convolution("convolution_torch", "DenseConvolution", channels_last=False),
+    "convolution-dense-last": convolution("convolution_torch", "DenseConvolution", channels_last=True),
+    "convolution-sparseprop": convolution("convolution_sparseprop", "SparsePropConvolution", over_pixels=False),
+    "convolution-sparseprop-pixels": convolution("convolution_sparseprop", "SparsePropConvolution", over_pixels=True),
+    "resnet-eager": resnet(),
+    "resnet-last": resnet(channels_last=True),
+    "resnet-last-compile": resnet(channels_last=True, compile=True),
     "step-eager": step(),
     "step-foreach": step(foreach=True),
     "step-fused": step(fused=True),

@@ -1,6 +1,6 @@
 //! `topkast eval`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
@@ -12,9 +12,10 @@ use crate::trained;
 #[derive(Args)]
 #[command(after_help = "Example: topkast eval runs/top-kast-1 --json")]
 pub(crate) struct Arguments {
-    /// Run directory or checkpoint file
+    /// Run directory, checkpoint file or sparse export
     run: PathBuf,
-    /// Data of the kind the network was trained on: their folder, of a text also the file [default: those it was trained on]
+    /// Data of the kind the network was trained on: their folder, of a text also the file [default: those the run was trained on;
+    /// an export does not know where they are]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print JSON
@@ -24,8 +25,18 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
-    let path = arguments.data.as_deref().unwrap_or(Path::new(&trained.config.data.path)).to_owned();
-    let score = trained.score(&path)?;
+    let path = match &arguments.data {
+        Some(path) => path.clone(),
+        None if trained.exported => {
+            let run = arguments.run.display();
+            let message =
+                format!("{run} is an export, which does not know where its data are: add --data DIR");
+            return Err(Failure::BadInput(message));
+        }
+        None => trained.config.data.path.clone().into(),
+    };
+    let (score, left_out) = trained.score(&path)?;
+    left_out.iter().for_each(|problem| eprintln!("{problem}"));
     if arguments.json {
         let mut json = json!({
             "test_loss": score.loss,

@@ -32,7 +32,7 @@ impl Failure {
             Self::Failed(message) => (format!("error: {message}"), 1),
             Self::Interrupted(message) => (message, 130),
         };
-        eprintln!("{}", message.replace('\n', " "));
+        say(message.replace('\n', " "));
         ExitCode::from(status)
     }
 }
@@ -53,6 +53,12 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
     }
+}
+
+/// Prints a line on stderr. Whoever read it may have gone away (`2>&1 | head`): no reason to stop what goes on.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints a line on stdout; a reader that has gone away (`| head`) ends the command quietly.

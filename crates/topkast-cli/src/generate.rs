@@ -16,7 +16,7 @@ use crate::trained;
     after_help = "Example: topkast generate runs/top-kast-1 --prompt \"In the beginning\" --temperature 0.8"
 )]
 pub(crate) struct Arguments {
-    /// Run directory or checkpoint file
+    /// Run directory, checkpoint file or sparse export
     run: PathBuf,
     /// What the text begins with
     #[arg(long)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use topkast_train::config::ModelConfig;
 use topkast_train::{LayerSummary, Products, RunDir, layer_summaries, read_metrics};
 
 use crate::failure::{Failure, print_line};
@@ -15,7 +16,7 @@ use crate::trained;
 #[derive(Args)]
 #[command(after_help = "Example: topkast inspect runs/top-kast-1")]
 pub(crate) struct Arguments {
-    /// Run directory or checkpoint file
+    /// Run directory, checkpoint file or sparse export
     run: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -26,6 +27,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
     let config = trained.config.clone();
     let layers = layer_summaries(&mut trained.network, &config, &trained.state.products);
+    if trained.exported {
+        return exported(arguments, &config.model, trained.state.step, &layers);
+    }
     let metrics = metrics(arguments)?;
     let last = |name| metrics.iter().rev().find_map(|record| record.get(name)?.as_f64());
     let change = last("mask_change");
@@ -53,6 +57,39 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print_line(format!("{:.2}% of what was outside B at the start has been in B since", used * 100.0))?;
     }
     Ok(())
+}
+
+/// What there is to say of an export: it knows nothing of training.
+fn exported(
+    arguments: &Arguments,
+    model: &ModelConfig,
+    step: u64,
+    layers: &[LayerSummary],
+) -> Result<(), Failure> {
+    if arguments.json {
+        let layer = |layer: &LayerSummary| {
+            json!({
+                "name": layer.name, "shape": layer.shape, "sparse": layer.sparse, "n": layer.n, "active": layer.active,
+            })
+        };
+        let layers: Vec<Value> = layers.iter().map(layer).collect();
+        return print_line(json!({ "step": step, "layers": layers }));
+    }
+    print_line(format!("export after step {step}: {}", describe(model, layers)))?;
+    let mut rows = vec![["layer", "shape", "n", "|A|", "share"].map(str::to_owned).to_vec()];
+    rows.extend(layers.iter().map(|layer| {
+        let [outputs, inputs] = layer.shape;
+        let share = format!("{:.2}%", 100.0 * layer.active as f64 / layer.n as f64);
+        [
+            layer.name.clone(),
+            format!("{outputs}x{inputs}"),
+            layer.n.to_string(),
+            layer.active.to_string(),
+            share,
+        ]
+        .to_vec()
+    }));
+    aligned(&rows).iter().try_for_each(print_line)
 }
 
 /// What the run has logged, if there is more of it than a checkpoint.

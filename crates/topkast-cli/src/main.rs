@@ -4,7 +4,9 @@
 
 mod bench;
 mod compare;
+mod data;
 mod eval;
+mod export;
 mod failure;
 mod generate;
 mod inspect;
@@ -40,7 +42,10 @@ enum Command {
     Predict(predict::Arguments),
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
+    Export(export::Arguments),
     Report(report::Arguments),
+    #[command(subcommand)]
+    Data(data::Command),
     #[command(subcommand)]
     Bench(bench::Command),
 }
@@ -63,7 +68,9 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Data(command) => data::run(&command),
         Command::Bench(command) => bench::run(&command),
     };
     match result {

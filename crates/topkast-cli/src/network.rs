@@ -12,6 +12,11 @@ pub(crate) fn describe(model: &ModelConfig, layers: &[LayerSummary]) -> String {
             let units: Vec<String> = units.map(|units| units.to_string()).collect();
             if units.is_empty() { "MLP".to_owned() } else { format!("MLP of {} units", units.join("-")) }
         }
+        ModelConfig::Resnet(model) => {
+            let wide =
+                if model.widen > 1 { format!(", {} times as wide", model.widen) } else { String::new() };
+            format!("ResNet-{}{wide}", model.depth)
+        }
         ModelConfig::TransformerXl(model) => {
             let counted = |count: usize, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
             let (layers, heads) = (counted(model.layers, "layer"), counted(model.heads, "head"));

@@ -3,20 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
-use topkast_train::Purpose;
+use serde_json::{Value, json};
 use topkast_train::data::{self, DataError};
+use topkast_train::{Classifier, Purpose};
 
 use crate::failure::{Failure, print_line};
 use crate::trained;
 
 /// Classify images with a trained network
+///
+/// Tells the likeliest class of grey images, and the five likeliest of those in colour.
 #[derive(Args)]
 #[command(after_help = "Example: topkast predict runs/top-kast-1 boot.png")]
 pub(crate) struct Arguments {
-    /// Run directory or checkpoint file
+    /// Run directory, checkpoint file or sparse export
     run: PathBuf,
-    /// PNG or JPEG files of the network's input size, or IDX files of images (also gzipped)
+    /// PNG or JPEG files: of any size for networks on images in colour, of the network's input size for those on grey ones, which
+    /// take IDX files of images, too (also gzipped)
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
     /// Print JSON, one object a line, with the probability of every class
@@ -26,7 +29,6 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut trained = trained::load(&arguments.run)?;
-    let names = trained.config.data.kind.images().and_then(data::class_names);
     let Purpose::Classifier(mut network) = trained.purpose() else {
         let run = arguments.run.display();
         return Err(Failure::BadInput(format!(
@@ -34,41 +36,68 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         )));
     };
     for path in &arguments.inputs {
-        for (label, pixels) in images(path, network.image_size())? {
+        for (label, pixels) in images(path, &network)? {
             let probabilities = network.probabilities(&pixels);
-            let class = largest(&probabilities);
-            let name = names.and_then(|names| names.get(class).copied());
+            let names = |class| network.class_name(class);
             if arguments.json {
-                let record = json!({
-                    "input": label, "class": class, "name": name, "probabilities": probabilities
-                });
-                print_line(record)?;
+                print_line(record(&label, &probabilities, names))?;
             } else {
-                let shown = name.map_or_else(|| class.to_string(), |name| format!("{class} ({name})"));
-                print_line(format!("{label}: {shown}, probability {:.3}", probabilities[class]))?;
+                print_line(text(&label, &probabilities, names, network.image_shape().channels > 1))?;
             }
         }
     }
     Ok(())
 }
 
+/// How many classes are told of an image in colour.
+const TOP: usize = 5;
+
+fn record<'a>(label: &str, probabilities: &[f64], name: impl Fn(usize) -> Option<&'a str>) -> Value {
+    let classes = largest(probabilities, TOP);
+    let top = classes
+        .iter()
+        .map(|&class| json!({ "class": class, "name": name(class), "probability": probabilities[class] }));
+    json!({
+        "input": label, "class": classes[0], "name": name(classes[0]), "top": top.collect::<Vec<_>>(),
+        "probabilities": probabilities
+    })
+}
+
+/// The likeliest class, and with `all` a line for each of the next ones.
+fn text<'a>(
+    label: &str,
+    probabilities: &[f64],
+    name: impl Fn(usize) -> Option<&'a str>,
+    all: bool,
+) -> String {
+    let classes = largest(probabilities, if all { TOP } else { 1 });
+    let lines = classes.into_iter().map(|class| {
+        let shown = name(class).map_or_else(|| class.to_string(), |name| format!("{class} ({name})"));
+        format!("{shown}, probability {:.3}", probabilities[class])
+    });
+    format!("{label}: {}", lines.collect::<Vec<_>>().join("\n  "))
+}
+
 /// Every image of a file with a name for it.
-fn images(path: &Path, (height, width): (usize, usize)) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let name = path.display().to_string();
-    let pixels = match data::read_image(path, height, width) {
+fn images(path: &Path, network: &Classifier<'_>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let (name, shape) = (path.display().to_string(), network.image_shape());
+    let images = match network.read_image(path) {
         Ok(pixels) => return Ok(vec![(name, pixels)]),
-        Err(DataError::NotAnImage { .. }) => data::read_images(path)?,
+        Err(DataError::NotAnImage { .. }) if shape.channels == 1 => data::read_images(path)?,
         Err(error) => return Err(error.into()),
     };
-    let found = (pixels.height, pixels.width);
-    if found != (height, width) {
+    if images.shape != shape {
         let mend = "give images of the size the network was trained on";
-        return Err(DataError::Shape { expected: (height, width), found, mend }.into());
+        return Err(DataError::Shape { expected: shape, found: images.shape, mend }.into());
     }
-    let numbered = pixels.pixels.chunks_exact(height * width).enumerate();
+    let numbered = images.pixels.chunks_exact(shape.features()).enumerate();
     Ok(numbered.map(|(number, image)| (format!("{name}[{number}]"), image.to_vec())).collect())
 }
 
-fn largest(probabilities: &[f64]) -> usize {
-    (0..probabilities.len()).rev().max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap_or(0)
+/// The likeliest classes, at least one and at most `count`, of equal ones the first.
+fn largest(probabilities: &[f64], count: usize) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..probabilities.len()).collect();
+    classes.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    classes.truncate(count);
+    classes
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use topkast_train::{Event, LayerProducts, RunDir};
 
+use crate::failure::say;
+
 /// Shows [`Event`]s on stderr.
 pub(crate) struct Progress {
     how: How,
@@ -61,6 +63,11 @@ impl Progress {
                  an optimizer.penalty of at most {:.1e} leaves it time",
                 pull.layer, pull.coefficient, (-pull.exponent).exp(), pull.moderate_penalty
             )),
+            // Also for those who asked for quiet: something is wrong with their data.
+            Event::BrokenImage(problem) => self.warn(problem),
+            Event::LeftOut { step, what } => {
+                self.line(&format!("step {step} was left out: {what} is not a finite number"));
+            }
             Event::Step { report, ms } => {
                 let smooth =
                     |old: f64, new: f64| if old.is_finite() { old + 0.02 * (new - old) } else { new };
@@ -96,11 +103,18 @@ impl Progress {
         }
     }
 
+    fn warn(&mut self, problem: &str) {
+        match &self.how {
+            How::Quiet | How::Lines => eprintln!("{problem}"),
+            How::Bar(bar) => bar.println(problem),
+        }
+    }
+
     fn line(&mut self, line: &str) {
         self.last_line = Instant::now();
         match &self.how {
             How::Quiet => {}
-            How::Lines => eprintln!("{line}"),
+            How::Lines => say(line),
             How::Bar(bar) => bar.println(line),
         }
     }

@@ -116,6 +116,13 @@ fn print_summary(summary: &Summary, dir: &RunDir) -> Result<(), Failure> {
         "step             {:.2} ms median, {} on {} thread(s)",
         summary.step_ms_median, summary.isa, summary.threads
     ))?;
+    let phases = &summary.phase_seconds;
+    if phases.steps() > 0.0 {
+        print_line(format!(
+            "waiting for data {:.1}% of the steps' time",
+            100.0 * phases.load / phases.steps()
+        ))?;
+    }
     if summary.parameters > 0 {
         print_line(format!(
             "sparse weights   {} of {} active, {} trained",

@@ -6,7 +6,7 @@ use topkast_train::{RunDir, Trained, load_trained};
 
 use crate::failure::Failure;
 
-/// The checkpoint of `run`: a run directory, or a checkpoint file itself.
+/// The file of `run`: a run directory's checkpoint, or a checkpoint or export itself.
 pub(crate) fn checkpoint_of(run: &Path) -> Result<PathBuf, Failure> {
     if run.is_file() {
         return Ok(run.to_owned());

@@ -107,6 +107,57 @@ fn predict_refuses_pictures_of_another_size_and_other_files() {
     assert!(refuses(place.topkast("predict run nowhere.png")).contains("nowhere.png"));
 }
 
+/// Writes 20 pictures a class in colour to train on and 4 to measure on, and one broken of each.
+fn picture_folder(place: &Workplace) {
+    for (part, count) in [("train", 20), ("val", 4)] {
+        for (class, name) in ["amber", "blue", "cyan", "dusk", "earth", "fire"].into_iter().enumerate() {
+            let within = place.join("pictures").join(part).join(name);
+            fs::create_dir_all(&within).unwrap();
+            for number in 0..count {
+                let pixel =
+                    |x: u32, y: u32| {
+                        image::Rgb([0, 1, 2].map(|c| {
+                            (x * 3 + y + number) as u8 % 60 + if class >> c & 1 == 1 { 150 } else { 0 }
+                        }))
+                    };
+                let picture = image::RgbImage::from_fn(20 + number, 30 - number / 2, pixel);
+                picture.save(within.join(format!("{number:02}.png"))).unwrap();
+            }
+            if class == 2 {
+                fs::write(within.join("broken.jpg"), "no picture").unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn folders_of_pictures_train_and_are_told_apart_by_name() {
+    let place = Workplace::new();
+    picture_folder(&place);
+    let train = "train --set data.kind=image-folder --set data.path=pictures --set data.size=16 --set model.hidden=[24] \
+        --set train.batch=24 --set train.steps=50 --set optimizer.lr=0.02 --out run";
+    let output = place.topkast(train).output().unwrap();
+    let (printed, told) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && printed.contains("waiting for data"), "{printed}{told}");
+    assert_eq!(told.matches("broken.jpg is neither a PNG nor a JPEG").count(), 2, "{told}");
+    assert_eq!(json(&place.join("run/summary.json"))["test_accuracy"], 1.0);
+    fs::rename(place.join("pictures/val/blue/00.png"), place.join("photo.png")).unwrap();
+    fs::remove_dir_all(place.join("pictures/train")).unwrap();
+    let lines = succeeds(place.topkast("predict run photo.png"));
+    assert!(lines.starts_with("photo.png: 1 (blue), probability ") && lines.lines().count() == 5, "{lines}");
+    let record = &json_lines(&succeeds(place.topkast("predict run photo.png --json")))[0];
+    let top = record["top"].as_array().unwrap();
+    assert_eq!((&record["name"], &top[0]["name"], top.len()), (&"blue".into(), &"blue".into(), 5));
+    assert!(top.windows(2).all(|pair| pair[0]["probability"].as_f64() >= pair[1]["probability"].as_f64()));
+    let output = place.topkast("eval run --data pictures --json").output().unwrap();
+    let score: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&score["samples"], &score["test_accuracy"]), (&23.into(), &1.0.into()));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("broken.jpg"));
+    fs::write(place.join("notes.txt"), "not a picture").unwrap();
+    assert!(refuses(place.topkast("predict run notes.txt")).contains("notes.txt"));
+}
+
 #[test]
 fn inspect_shows_every_layer() {
     let place = Workplace::with_run();

@@ -102,11 +102,37 @@ fn a_directory_is_trained_in_by_one_process_at_a_time() {
     goes_on_to_the_same_end(&place);
 }
 
+/// Checkpoints of every released format are read, and gone on from as by the version that wrote them.
+#[test]
+fn checkpoints_of_earlier_formats_go_on() {
+    let settings = "model.hidden=[12] train.batch=64 train.steps=40 train.checkpoint_every=1 sparsity.refresh_every=5 optimizer.kind=adamw";
+    let place = Workplace::new();
+    let portable = |mut command: Command| {
+        command.env("TOPKAST_ISA", "portable");
+        succeeds(command)
+    };
+    portable(place.train("whole", settings));
+    for fixture in ["checkpoint-2", "checkpoint-3"] {
+        let file = format!("{}/tests/fixtures/{fixture}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let run = place.join(fixture);
+        fs::create_dir_all(run.join("checkpoint")).unwrap();
+        fs::copy(place.join("whole/config.toml"), run.join("config.toml")).unwrap();
+        fs::copy(file, run.join("checkpoint/state.safetensors")).unwrap();
+        let before = succeeds(place.topkast(&format!("inspect {fixture}")));
+        assert!(!before.starts_with("after step 40"), "{before}");
+        portable(place.topkast(&format!("train --quiet --resume {fixture}")));
+        assert!(weights(&place, fixture) == weights(&place, "whole"), "{fixture}: the weights differ");
+    }
+}
+
+/// Steps of a sweep's runs: enough for one of them to be in its midst when another has ended.
+const SWEEP_STEPS: u64 = 600;
+
 /// A sweep of four runs like the others here.
 fn sweep(place: &Workplace) {
     let set = "data.kind=idx data.path=data model.hidden=[400,400] train.batch=64 sparsity.refresh_every=10 train.checkpoint_every=7";
     let set: Vec<String> =
-        set.split(' ').chain([&*format!("train.steps={STEPS}")]).map(|s| format!("{s:?}")).collect();
+        set.split(' ').chain([&*format!("train.steps={SWEEP_STEPS}")]).map(|s| format!("{s:?}")).collect();
     let methods = ["static", "top-kast"]
         .map(|name| format!("[[method]]\nname = \"{name}\"\nset = [\"sparsity.method={name}\"]\n"));
     let claim = "[[claim]]\ntext = \"ahead\"\nbetter = \"top-kast\"\nworse = \"static\"\n";

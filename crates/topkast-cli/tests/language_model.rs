@@ -37,6 +37,7 @@ fn a_language_model() {
     assert!(once.starts_with('3') && once.len() == "3".len() + 30 + "\n".len(), "{once}");
     let json: Value = serde_json::from_str(&generate("--json --temperature 0")).unwrap();
     assert_eq!(json["step"], 60);
+    assert_eq!(from_export(&place, "--prompt 3 --length 30 --temperature 0"), generate("--temperature 0"));
     assert!(refuses(place.topkast("generate run --prompt 3 --top-p 0")).contains("top-p 0"));
     assert!(refuses(place.topkast("predict run text")).contains("topkast generate run"));
     let network = "Transformer-XL, 1 layer of 16, 2 heads, feed-forward 32";
@@ -55,6 +56,12 @@ fn a_language_model() {
     {
         assert!(page.contains(what), "no {what}");
     }
+}
+
+/// What a sparse export of the run goes on with.
+fn from_export(place: &Workplace, arguments: &str) -> String {
+    succeeds(place.topkast("export run --format sparse network"));
+    succeeds(place.topkast(&format!("generate network {arguments}")))
 }
 
 /// In words, of which some are rare and known by narrower embeddings.
@@ -81,6 +88,7 @@ fn a_language_model_with_an_adaptive_table() {
     let made = succeeds(place.topkast("generate run --prompt . --length 5 --temperature 0"));
     // A line ends after a full stop, always.
     assert!(made.starts_with(".\n"), "{made:?}");
+    assert_eq!(from_export(&place, "--prompt . --length 5 --temperature 0"), made);
     let page = fs::read_to_string(place.join("run/report.html")).unwrap();
     assert!(page.contains("perplexity") && !page.contains("accuracy"));
 }

@@ -5,12 +5,16 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A dependency must offer at least one licence made of these alone.
-const ALLOWED: [&str; 9] = [
+///
+/// ISC is MIT's in other words; CDLA-Permissive-2.0 is that of a list of certificate authorities, data and no code.
+const ALLOWED: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "CDLA-Permissive-2.0",
+    "ISC",
     "MIT",
     "Unicode-3.0",
     "Unlicense",

@@ -4,7 +4,7 @@
 //! updates. A block of entries at a time, the corrections are looked up in a table, which no vector unit does well,
 //! and then the arithmetic is vectorised. No fused multiply-add, so every instruction set gives the same bits.
 
-use crate::chunks::{CHUNK, for_each_chunk};
+use crate::chunks::{CHUNK, combine_chunks};
 use crate::lanes::{read, write};
 use crate::simd::Simd;
 use crate::{Isa, Kernel, Penalty};
@@ -103,7 +103,8 @@ pub struct Adam<'a> {
 /// `g = gradient_scale·gradient (+ penalty gradient, unless decoupled)`; `m = β₁·m + (1 − β₁)·g`;
 /// `v = β₂·v + (1 − β₂)·g²`; `θ = θ − η·m̂ / (√v̂ + ε)` with `m̂ = m / (1 − β₁ᵗ)` and `v̂ = v / (1 − β₂ᵗ)`. If
 /// decoupled, `θ = θ − η·(penalty gradient)` comes before. `first` holds m, `second` v; an entry starts with `m = v = 0`
-/// and age 0.
+/// and age 0. Returns whether all values and second moments are finite now: of a gradient that was not, or whose square is not,
+/// some is not either.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -115,14 +116,18 @@ pub fn adam(
     first: &mut [f32],
     second: &mut [f32],
     age: &mut [u32],
-) {
+) -> bool {
     let lengths = [gradient.len(), first.len(), second.len(), age.len()];
     assert_eq!(lengths, [values.len(); 4], "one gradient, first and second moment and age for each value");
     let slices = (values, (gradient, (first, (second, age))));
-    for_each_chunk(slices, CHUNK, &|_, (values, (gradient, (first, (second, age))))| {
-        isa.run(Step { step, values, gradient, first, second, age });
-    });
+    let run = |_, (values, (gradient, (first, (second, age)))): Slices<'_>| {
+        isa.run(Step { step, values, gradient, first, second, age })
+    };
+    combine_chunks(slices, CHUNK, CHUNK, &run, &|a, b| a & b)
 }
+
+/// Values, gradient, moments and ages, to be split together.
+type Slices<'a> = (&'a mut [f32], (&'a [f32], (&'a mut [f32], (&'a mut [f32], &'a mut [u32]))));
 
 struct Step<'a> {
     step: &'a Adam<'a>,
@@ -134,10 +139,11 @@ struct Step<'a> {
 }
 
 impl Kernel for Step<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) -> bool {
+        let mut finite = true;
         let (values, values_rest) = self.values.as_chunks_mut();
         let (gradient, gradient_rest) = self.gradient.as_chunks();
         let (first, first_rest) = self.first.as_chunks_mut();
@@ -147,19 +153,21 @@ impl Kernel for Step<'_> {
         for (((values, gradient), (first, second)), age) in
             values.iter_mut().zip(gradient).zip(moments).zip(age)
         {
-            self.step.update(s, values, gradient, first, second, age);
+            finite &= self.step.update(s, values, gradient, first, second, age);
         }
         let rest = values_rest.len();
         if rest > 0 {
             let mut values = padded(values_rest);
             let (mut first, mut second) = (padded(first_rest), padded(second_rest));
             let mut age = padded(age_rest);
-            self.step.update(s, &mut values, &padded(gradient_rest), &mut first, &mut second, &mut age);
+            finite &=
+                self.step.update(s, &mut values, &padded(gradient_rest), &mut first, &mut second, &mut age);
             values_rest.copy_from_slice(&values[..rest]);
             first_rest.copy_from_slice(&first[..rest]);
             second_rest.copy_from_slice(&second[..rest]);
             age_rest.copy_from_slice(&age[..rest]);
         }
+        finite
     }
 }
 
@@ -180,7 +188,7 @@ impl Adam<'_> {
         first: &mut [f32; BLOCK],
         second: &mut [f32; BLOCK],
         age: &mut [u32; BLOCK],
-    ) {
+    ) -> bool {
         let (correct_first, correct_second) = self.corrections.of_block(age);
         let (beta1, beta2) = (self.corrections.beta1, self.corrections.beta2);
         let [beta1, rest1] = [beta1, 1.0 - beta1].map(|beta| s.splat(beta as f32));
@@ -204,6 +212,7 @@ impl Adam<'_> {
             write(s, &mut second[at..], v);
             write(s, &mut values[at..], s.sub(value, step));
         }
+        values.iter().zip(second).fold(true, |finite, (value, v)| finite & value.is_finite() & v.is_finite())
     }
 }
 
@@ -211,6 +220,33 @@ impl Adam<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The last gradient is finite, and its square is not.
+    #[test]
+    fn what_is_not_finite_is_told_wherever_it_is() {
+        let corrections = &Corrections::new(0.9, 0.999);
+        for isa in Isa::available() {
+            for len in [1usize, 17, 40000] {
+                for (at, bad) in [(0, f32::NAN), (len - 1, f32::INFINITY), (len / 2, 1e30)] {
+                    let step = Adam {
+                        lr: 0.1,
+                        epsilon: 1e-8,
+                        decoupled: false,
+                        gradient_scale: 1.0,
+                        penalty: Penalty::None,
+                        corrections,
+                    };
+                    let [mut values, mut gradient, mut first, mut second] =
+                        [0.0f32, 1.0, 0.0, 0.0].map(|x| vec![x; len]);
+                    let mut age = vec![0; len];
+                    assert!(adam(isa, &step, &mut values, &gradient, &mut first, &mut second, &mut age));
+                    gradient[at] = bad;
+                    let finite = adam(isa, &step, &mut values, &gradient, &mut first, &mut second, &mut age);
+                    assert!(!finite, "{isa:?}, {bad} at {at} of {len}");
+                }
+            }
+        }
+    }
 
     fn sample(len: usize, seed: usize) -> Vec<f32> {
         (0..len).map(|i| (((i + 1) * (7919 + seed)) % 1009) as f32 / 504.0 - 1.0).collect()

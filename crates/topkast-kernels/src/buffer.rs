@@ -35,6 +35,12 @@ impl Buffer {
         self.len = len;
     }
 
+    /// Sets the length to `len`, reusing the storage where it suffices. What is in it is anything: zeros, or what was there before.
+    pub fn resize(&mut self, len: usize) {
+        self.lines.resize(len.div_ceil(LINE), ZERO);
+        self.len = len;
+    }
+
     /// Bytes of storage held, including unused capacity.
     pub fn capacity_bytes(&self) -> usize {
         self.lines.capacity() * size_of::<Line>()

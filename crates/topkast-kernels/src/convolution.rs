@@ -95,8 +95,8 @@ impl Convolution {
             gradient_layout: Layout::default(),
             phases: Vec::new(),
         };
-        this.lay_out(axes);
-        this.lay_out_gradient(axes);
+        this.place_columns(axes);
+        this.place_gradient_columns(axes);
         Some(this)
     }
 
@@ -110,12 +110,17 @@ impl Convolution {
         self.output
     }
 
+    /// Channels: outputs, inputs.
+    pub fn channels(&self) -> [usize; 2] {
+        self.channels
+    }
+
     /// The window.
     pub fn window(&self) -> Window {
         self.window
     }
 
-    fn lay_out(&mut self, axes: [Axis; 2]) {
+    fn place_columns(&mut self, axes: [Axis; 2]) {
         let direction = |axis: Axis| Direction {
             phases: axis.phases().collect(),
             stride: axis.stride,
@@ -143,7 +148,7 @@ impl Convolution {
         self.layout = layout;
     }
 
-    fn lay_out_gradient(&mut self, axes: [Axis; 2]) {
+    fn place_gradient_columns(&mut self, axes: [Axis; 2]) {
         let images = self.input.images;
         // The output pixels that some input pixel is seen by, and those beyond the edge that would be.
         let direction = |axis: Axis| {
@@ -231,7 +236,7 @@ impl Convolution {
         y: &mut Matrix,
     ) {
         self.check(csr);
-        self.lay_out_input(x, planes);
+        self.lay_out(x, planes);
         product(isa, csr, values, self.source(x, planes), epilogue, y);
     }
 
@@ -324,7 +329,7 @@ impl Convolution {
     ) {
         let [outputs, _] = self.channels;
         let columns = self.check_dense(w);
-        self.lay_out_input(x, planes);
+        self.lay_out(x, planes);
         dense::pack([outputs, columns], |row, column| w[row * columns + column], packed);
         dense::product(isa, outputs, packed, self.source(x, planes), y);
     }
@@ -354,13 +359,17 @@ impl Convolution {
         });
     }
 
-    /// [`weight_gradient`](Self::weight_gradient) of all weights, row by row.
+    /// [`weight_gradient`](Self::weight_gradient) of all weights, row by row; or of some rows, where `dy` is that of these alone.
     ///
     /// # Panics
     /// If `dw` or `dy` has not the shape.
     pub fn dense_weight_gradient(&self, isa: Isa, dy: &Matrix, x: &Matrix, planes: &Planes, dw: &mut [f32]) {
-        self.check_dense(dw);
-        assert_eq!(dy.features(), self.channels[0], "dy must have one feature for each output channel");
+        let columns = self.channels[1] * self.window.taps();
+        assert_eq!(
+            dw.len(),
+            dy.features() * columns,
+            "there must be a row of the weight for each feature of dy"
+        );
         dense::weight_gradient(isa, dy, self.source(x, planes), dw);
     }
 
@@ -371,8 +380,12 @@ impl Convolution {
         columns
     }
 
-    /// x as the window slides over it.
-    fn lay_out_input(&self, x: &Matrix, planes: &mut Planes) {
+    /// Puts x where the window slides over it, as [`forward`](Self::forward) does: for a [`weight_gradient`](Self::weight_gradient) whose
+    /// planes have served others since.
+    ///
+    /// # Panics
+    /// If x has not the shape.
+    pub fn lay_out(&self, x: &Matrix, planes: &mut Planes) {
         assert_eq!(x.features(), self.channels[1], "x must have one feature for each input channel");
         if !self.window.is_pixel() {
             planes.fill(&self.layout, x, self.input);

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 mod edit;
+mod order;
 
 pub use edit::{Cell, CsrEdit};
 

@@ -45,10 +45,12 @@ mod sddmm_bf16;
 mod sgd;
 mod share;
 pub mod simd;
+mod single;
 mod source;
 mod spmm;
 #[cfg(test)]
 mod testing;
+mod transposition;
 
 pub use activation::{add, add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
@@ -77,4 +79,6 @@ pub use pooling::{Pooling, pool, pool_gradient};
 pub use reduce::{row_sums, sum_of_squares};
 pub use sddmm::{sddmm, sddmm_pair};
 pub use sgd::{Sgd, sgd};
+pub use single::Single;
 pub use spmm::{spmm, spmm_transposed};
+pub use transposition::{by_feature, by_position};

@@ -50,21 +50,30 @@ impl Matrix {
     /// # Panics
     /// If `features × positions`, rounded up, overflows `usize`.
     pub fn reset(&mut self, features: usize, positions: usize) {
+        let len = self.reshape(features, positions);
+        self.data.reset(len);
+    }
+
+    /// As [`reset`](Self::reset), but leaves the elements as they are when the shape is the same already, and anything where it is not: for
+    /// outputs that a kernel overwrites whole.
+    pub fn ensure(&mut self, features: usize, positions: usize) {
+        if (self.features, self.positions) != (features, positions) {
+            let len = self.reshape(features, positions);
+            self.data.resize(len);
+            let padded = self.data.chunks_exact_mut(self.stride.max(LINE));
+            padded.for_each(|row| row[positions..].fill(0.0));
+        }
+    }
+
+    /// Takes another shape, and tells how many floats it has.
+    fn reshape(&mut self, features: usize, positions: usize) -> usize {
         self.stride = positions.next_multiple_of(LINE);
         if self.stride > 0 && self.stride.is_multiple_of(256) {
             self.stride += LINE;
         }
         self.features = features;
         self.positions = positions;
-        self.data.reset(features.checked_mul(self.stride).expect("matrix size overflows"));
-    }
-
-    /// As [`reset`](Self::reset), but leaves the elements as they are when the shape is the same already: for
-    /// outputs that a kernel overwrites whole.
-    pub fn ensure(&mut self, features: usize, positions: usize) {
-        if (self.features, self.positions) != (features, positions) {
-            self.reset(features, positions);
-        }
+        features.checked_mul(self.stride).expect("matrix size overflows")
     }
 
     /// Becomes a copy of these rows of `other`.
@@ -130,6 +139,11 @@ impl Matrix {
     /// All rows with their padding, `features × stride` long.
     pub fn padded(&self) -> &[f32] {
         &self.data
+    }
+
+    /// Whether no element is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        self.data.iter().all(|value| value.is_finite())
     }
 
     /// All rows with their padding. Writers must leave the padding zero.
@@ -218,9 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn another_shape_starts_from_zero() {
+    fn padding_is_zero_in_any_shape() {
         let mut matrix = Matrix::from_rows(1, 20, &[1.0; 20]);
-        matrix.ensure(2, 3);
+        for (features, positions) in [(2, 3), (3, 40), (1, 17), (0, 5), (5, 0), (2, 16), (1, 240), (7, 33)] {
+            matrix.ensure(features, positions);
+            (0..features).for_each(|feature| matrix.row_mut(feature).fill(1.0));
+            assert_eq!(matrix, Matrix::from_rows(features, positions, &vec![1.0; features * positions]));
+        }
+        matrix.reset(2, 3);
         assert_eq!(matrix, Matrix::zeros(2, 3));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Plain arithmetic with no fused multiply-add, so every instruction set gives the same bits.
 
-use crate::chunks::{CHUNK, for_each_chunk};
+use crate::chunks::{CHUNK, combine_chunks};
 use crate::simd::Simd;
 use crate::{Isa, Kernel, Penalty};
 
@@ -24,21 +24,22 @@ pub struct Sgd {
 /// One step, as PyTorch's `SGD` takes it without dampening: `g = gradient_scale·gradient + penalty gradient`,
 /// `v = μ·v + g`, `θ = θ − η·v` (Nesterov: `θ − η·(g + μ·v)`). An entry starts with `v = 0`.
 ///
-/// With `step.momentum == 0` nothing is read from or written to `momentum`, which may then be empty.
+/// With `step.momentum == 0` nothing is read from or written to `momentum`, which may then be empty. Returns whether all values
+/// are finite now: of a gradient that was not, some value is not either.
 ///
 /// # Panics
 /// If the slices differ in length.
-pub fn sgd(isa: Isa, step: &Sgd, values: &mut [f32], gradient: &[f32], momentum: &mut [f32]) {
+pub fn sgd(isa: Isa, step: &Sgd, values: &mut [f32], gradient: &[f32], momentum: &mut [f32]) -> bool {
     assert_eq!(values.len(), gradient.len(), "one gradient for each value");
     if step.momentum == 0.0 {
-        return for_each_chunk((values, gradient), CHUNK, &|_, (values, gradient)| {
-            isa.run(Plain { step, values, gradient });
-        });
+        let plain = |_, (values, gradient): (&mut [f32], &[f32])| isa.run(Plain { step, values, gradient });
+        return combine_chunks((values, gradient), CHUNK, CHUNK, &plain, &|a, b| a & b);
     }
     assert_eq!(values.len(), momentum.len(), "one momentum for each value");
-    for_each_chunk((values, (gradient, momentum)), CHUNK, &|_, (values, (gradient, momentum))| {
-        isa.run(WithMomentum { step, values, gradient, momentum });
-    });
+    let with_momentum = |_, (values, (gradient, momentum)): (&mut [f32], (&[f32], &mut [f32]))| {
+        isa.run(WithMomentum { step, values, gradient, momentum })
+    };
+    combine_chunks((values, (gradient, momentum)), CHUNK, CHUNK, &with_momentum, &|a, b| a & b)
 }
 
 struct Plain<'a> {
@@ -48,14 +49,17 @@ struct Plain<'a> {
 }
 
 impl Kernel for Plain<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, _: S) -> bool {
         let Sgd { lr, gradient_scale, penalty, .. } = *self.step;
+        let mut finite = true;
         for (value, &gradient) in self.values.iter_mut().zip(self.gradient) {
             *value -= lr * (gradient_scale * gradient + penalty.gradient(*value));
+            finite &= value.is_finite();
         }
+        finite
     }
 }
 
@@ -67,16 +71,19 @@ struct WithMomentum<'a> {
 }
 
 impl Kernel for WithMomentum<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, _: S) -> bool {
         let Sgd { lr, momentum: mu, nesterov, gradient_scale, penalty } = *self.step;
+        let mut finite = true;
         for ((value, &gradient), v) in self.values.iter_mut().zip(self.gradient).zip(self.momentum) {
             let g = gradient_scale * gradient + penalty.gradient(*value);
             *v = mu * *v + g;
             *value -= lr * if nesterov { g + mu * *v } else { *v };
+            finite &= value.is_finite();
         }
+        finite
     }
 }
 
@@ -117,7 +124,7 @@ mod tests {
             let (values, gradient, v) = (sample(len, 0), sample(len, 1), sample(len, 2));
             let run = |isa| {
                 let (mut values, mut v) = (values.clone(), v.clone());
-                sgd(isa, &step, &mut values, &gradient, &mut v);
+                assert!(sgd(isa, &step, &mut values, &gradient, &mut v));
                 (values, v)
             };
             let (got, got_v) = run(Isa::portable());
@@ -159,6 +166,33 @@ mod tests {
         let close = |got: [f32; 3], want: [f32; 3]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(close(take(Penalty::L2(0.5), [2.0, -2.0, 0.0]), [1.8, -2.0, -0.1]));
         assert!(close(take(Penalty::L1(0.5), [2.0, -2.0, 0.0]), [1.85, -2.05, -0.1]));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_told_wherever_it_is() {
+        for isa in Isa::available() {
+            for momentum in [0.0, 0.9] {
+                for len in [1usize, 17, 40000] {
+                    for (at, bad) in [(0, f32::NAN), (len - 1, f32::INFINITY), (len / 2, f32::NEG_INFINITY)] {
+                        let step = Sgd {
+                            lr: 0.0,
+                            momentum,
+                            nesterov: false,
+                            gradient_scale: 1.0,
+                            penalty: Penalty::None,
+                        };
+                        let (mut values, mut v) = (vec![0.0; len], vec![0.0; len]);
+                        let mut gradient = vec![1.0; len];
+                        assert!(sgd(isa, &step, &mut values, &gradient, &mut v));
+                        gradient[at] = bad;
+                        assert!(
+                            !sgd(isa, &step, &mut values, &gradient, &mut v),
+                            "{isa:?}, {bad} at {at} of {len}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -28,13 +28,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations and their bytes in one call of `compute`, after two that warm up.
+/// Allocations and their bytes in one call of `compute`, after two that warm up: the fewest of some, as a thread of the pool may come to steal
+/// for the first time, for which it allocates, in any of them.
 fn allocated(mut compute: impl FnMut()) -> (usize, usize) {
     compute();
     compute();
-    let before = (CALLS.load(Relaxed), BYTES.load(Relaxed));
-    compute();
-    (CALLS.load(Relaxed) - before.0, BYTES.load(Relaxed) - before.1)
+    let mut once = || {
+        let before = (CALLS.load(Relaxed), BYTES.load(Relaxed));
+        compute();
+        (CALLS.load(Relaxed) - before.0, BYTES.load(Relaxed) - before.1)
+    };
+    (0..4).map(|_| once()).min().expect("some")
 }
 
 /// One test, as what others allocate would be counted too.

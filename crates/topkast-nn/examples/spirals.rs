@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
             optimizer.prepare(parameter)
         }
+        ParameterMut::Statistic(_) => {}
     });
 
     for step in 0..STEPS {
@@ -67,11 +68,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn update(network: &mut Mlp, optimizer: &Optimizer, isa: Isa, lr: f32) {
     network.visit(&mut |_, parameter| match parameter {
-        ParameterMut::Sparse(weight) => weight.update(optimizer, isa, lr, 1.0, true),
+        ParameterMut::Sparse(weight) => {
+            weight.update(optimizer, isa, lr, 1.0, true);
+        }
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
             let all = 0..parameter.values.len();
             optimizer.update(isa, lr, 1.0, parameter, all, 0.0);
         }
+        ParameterMut::Statistic(_) => {}
     });
 }
 

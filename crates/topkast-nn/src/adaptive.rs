@@ -194,7 +194,7 @@ mod tests {
                 ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                     numbers += parameter.values.len() as u64;
                 }
-                ParameterMut::Sparse(_) => panic!("the table is dense"),
+                ParameterMut::Sparse(_) | ParameterMut::Statistic(_) => panic!("the table is dense"),
             });
             assert_eq!(shape.numbers(), Ok(numbers), "{shape:?}");
         }

@@ -15,8 +15,8 @@ pub(crate) const LARGEST: u64 = 1 << 26;
 #[derive(Debug, Default)]
 pub(crate) struct DenseProducts {
     /// α with its zeros, row by row, of the last forward pass.
-    alpha: Buffer,
-    gradient: Buffer,
+    pub(crate) alpha: Buffer,
+    pub(crate) gradient: Buffer,
 }
 
 impl DenseProducts {
@@ -72,7 +72,7 @@ impl DenseProducts {
         }
     }
 
-    /// Makes room for the gradient, so that [`gather`](Self::gather) can be timed by itself.
+    /// Makes room for the gradient, for who fills it otherwise.
     pub(crate) fn make_room(&mut self, pattern: &Pattern) {
         resize(&mut self.gradient, pattern);
     }

@@ -12,7 +12,11 @@ mod mlp;
 mod named;
 mod network;
 mod part_times;
+mod pass;
 mod product_times;
+mod resnet;
+mod single_position;
+mod tiled_convolutions;
 mod tiled_products;
 mod transformer_xl;
 
@@ -24,4 +28,5 @@ pub use mlp::{Mlp, MlpShape};
 pub use network::{BackwardTimes, Gradients, Input, LayerPlan, Mode, Network, NetworkShape, ParameterMut};
 pub use part_times::PartTimes;
 pub use product_times::ProductTimes;
+pub use resnet::{BlockKind, ConvolutionShape, ResNet, ResNetShape, Stem};
 pub use transformer_xl::{Clusters, Memory, MemoryError, Tokens, TransformerXl, TransformerXlShape};

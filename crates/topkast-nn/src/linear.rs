@@ -1,5 +1,7 @@
 //! Linear layers, sparse and dense: `y = activation(W·x + b)`.
 
+pub(crate) mod convolution;
+
 use topkast::{Parameter, Pattern, Seed, SparseWeight, Topology, WeightError};
 use topkast_kernels::{
     Bf16, Buffer, Epilogue, Isa, Matrix, add, add_bias, dense_forward, dense_input_gradient,
@@ -7,7 +9,10 @@ use topkast_kernels::{
     spmm_transposed,
 };
 
+pub(crate) use convolution::ConvolutionScratch;
+
 use crate::dense_products::{DenseProducts, LARGEST};
+use crate::single_position::SinglePosition;
 use crate::tiled_products;
 use crate::{Activation, Applied, LayerPlan, ParameterMut};
 
@@ -31,6 +36,8 @@ pub struct SparseLinear {
     gathered: Buffer,
     /// In place of the sparse products, see [`SparseLinear::use_dense_products`].
     dense: Option<DenseProducts>,
+    /// For one position at a time, where the weight is fixed; on the heap, as few have it.
+    single: Box<SinglePosition>,
     /// Where the weight gradient's inputs are rounded, see [`SparseLinear::use_bf16_weight_gradient`].
     pub(crate) bf16: Option<Bf16>,
 }
@@ -175,7 +182,8 @@ impl SparseLinear {
     /// If there is not one bias for each row of the weight.
     pub fn new(weight: SparseWeight, bias: Buffer) -> Self {
         assert_eq!(bias.len(), weight.pattern().rows(), "one bias per output");
-        Self { weight, bias: Parameter::new(bias), gathered: Buffer::default(), dense: None, bf16: None }
+        let (gathered, single) = (Buffer::default(), Box::default());
+        Self { weight, bias: Parameter::new(bias), gathered, dense: None, single, bf16: None }
     }
 
     /// From now on computes with dense products on α written out, which takes two arrays of the dense weight's size. What is
@@ -200,6 +208,18 @@ impl SparseLinear {
         }
     }
 
+    /// Whether its passes skip what is not in A.
+    fn computes_sparsely(&self) -> bool {
+        self.dense.is_none() && self.weight.topology() != Topology::Pruning
+    }
+
+    /// Makes what the input gradient needs, unless the products are dense, so that it is counted.
+    pub(crate) fn index_inputs(&self) {
+        if self.computes_sparsely() {
+            self.weight.pattern().transposed();
+        }
+    }
+
     /// Bytes that dense products take, 0 where the products are sparse.
     pub fn dense_bytes(&self) -> u64 {
         self.dense.as_ref().map_or(0, |_| DenseProducts::bytes(self.weight.pattern().total()))
@@ -218,8 +238,13 @@ impl SparseLinear {
         self.bf16 = Some(bf16);
     }
 
+    #[cfg(test)]
+    pub(crate) fn single(&self) -> &SinglePosition {
+        &self.single
+    }
+
     fn forward(&mut self, isa: Isa, x: &Matrix, activation: Activation, pre: &mut Matrix, y: &mut Matrix) {
-        let Self { weight, bias, dense, .. } = self;
+        let Self { weight, bias, dense, single, .. } = self;
         if !weight.is_started() {
             let product = |y: &mut Matrix| tiled_products::forward(isa, weight, x, y);
             return activate_dense(isa, product, &bias.values, activation, pre, y);
@@ -227,6 +252,9 @@ impl SparseLinear {
         if let Some(dense) = dense {
             let product = |y: &mut Matrix| dense.forward(isa, weight, x, y);
             return activate_dense(isa, product, &bias.values, activation, pre, y);
+        }
+        if x.positions() == 1 && single.forward(isa, weight, x, &bias.values, activation, pre, y) {
+            return;
         }
         let (structure, values, bias) = (weight.pattern().active(), weight.active_values(), &bias.values);
         match activation {

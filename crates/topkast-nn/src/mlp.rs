@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use topkast::{Seed, SparseWeight, WeightError};
+use topkast::{DenseGradient, Seed, SparseWeight, WeightError};
 use topkast_kernels::{Isa, Matrix, dropout};
 
 use crate::loss::softmax_loss;
@@ -121,6 +121,11 @@ impl Mlp {
         self.logits()
     }
 
+    /// The first layer whose output in the last forward pass is not finite throughout, by its name.
+    pub fn first_not_finite(&self) -> Option<String> {
+        self.layers.iter().find(|layer| !layer.output.is_finite()).map(|layer| layer.linear.name().to_owned())
+    }
+
     /// The result of the last [`forward`](Self::forward).
     pub fn logits(&self) -> &Matrix {
         &self.last().output
@@ -185,18 +190,18 @@ impl Mlp {
         self.parts
     }
 
-    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last
-    /// [`backward`](Self::backward), for the network's inputs `x`. Their product is the dense gradient of the weight.
+    /// Calls `visit` with each sparse weight and its dense gradient: that of the last [`backward`](Self::backward), for the network's inputs
+    /// `x`.
     pub fn for_each_gradient(
         &mut self,
         x: &Matrix,
-        mut visit: impl FnMut(&mut SparseWeight, &Matrix, &Matrix),
+        mut visit: impl FnMut(&mut SparseWeight, &DenseGradient<'_>),
     ) {
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);
             let Layer { linear, gradient, .. } = &mut rest[0];
             if let Some(weight) = linear.sparse_weight() {
-                visit(weight, gradient, before.last().map_or(x, |layer| &layer.output));
+                visit(weight, &DenseGradient::of(gradient, before.last().map_or(x, |layer| &layer.output)));
             }
         }
     }

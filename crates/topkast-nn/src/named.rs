@@ -22,9 +22,14 @@ impl NamedLinear {
         Self { linear, weight_name: format!("{name}.weight"), bias_name: format!("{name}.bias") }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        name_of(&self.weight_name)
+    }
+
     /// Its name and itself.
     pub(crate) fn named(&mut self) -> (&str, &mut Linear) {
-        (self.weight_name.strip_suffix(".weight").expect("named so by new"), &mut self.linear)
+        (name_of(&self.weight_name), &mut self.linear)
     }
 
     /// Calls `visit` with the weight, then the bias.
@@ -33,6 +38,10 @@ impl NamedLinear {
         visit(&self.weight_name, weight);
         visit(&self.bias_name, bias);
     }
+}
+
+fn name_of(weight_name: &str) -> &str {
+    weight_name.strip_suffix(".weight").expect("named so by new")
 }
 
 impl Deref for NamedLinear {

@@ -7,23 +7,24 @@ mod feed_forward;
 mod layer;
 mod memory;
 mod norm;
-mod pass;
+mod scratch;
 mod shape;
 mod streams;
 mod table;
 mod tied;
 
-use topkast::{Seed, SparseWeight};
+use topkast::{DenseGradient, Seed, SparseWeight};
 use topkast_kernels::{AttentionShape, Isa, Matrix, dropout as drop_out};
 
 use crate::named::NamedLinear;
 use crate::part_times::Work;
+use crate::pass::Pass;
 use crate::{BackwardTimes, Gradients, Linear, Loss, Mode, ParameterMut, PartTimes};
 use distances::sinusoids;
 use dropout::Dropout;
 use layer::{Layer, LinearGradients};
 pub use memory::{Memory, MemoryError};
-use pass::{Pass, Scratch};
+use scratch::Scratch;
 pub use shape::{Clusters, TransformerXlShape};
 use table::Table;
 
@@ -145,6 +146,15 @@ impl TransformerXl {
         }
     }
 
+    /// The first of the embedding and the layers whose output in the last forward pass is not finite throughout, by its name.
+    pub fn first_not_finite(&self) -> Option<String> {
+        let broken = |&layers: &usize| !output(&self.layers[..layers], &self.embedded).is_finite();
+        match (0..=self.layers.len()).find(broken)? {
+            0 => Some("the embedding".to_owned()),
+            layers => Some(format!("layers.{}", layers - 1)),
+        }
+    }
+
     /// The loss of the last forward pass against what should follow each token; with the gradient that [`backward`](Self::backward) begins
     /// with, if that is to follow before anything else. Adaptive softmax tells of no right answers, and leaves its part of the table's
     /// gradients already.
@@ -202,13 +212,12 @@ impl TransformerXl {
         self.parts
     }
 
-    /// Calls `visit` with each sparse weight, the gradient with respect to its `W·x + b`, and its x: of the last
-    /// [`backward`](Self::backward), which must have been one for [`Gradients::Activations`], as otherwise layers share what holds
-    /// them. The product of the two is the dense gradient of the weight.
+    /// Calls `visit` with each sparse weight and its dense gradient: that of the last [`backward`](Self::backward), which must have been one
+    /// for [`Gradients::Activations`], as otherwise layers share what holds it.
     ///
     /// # Panics
     /// If the last backward pass was another.
-    pub fn for_each_gradient(&mut self, mut visit: impl FnMut(&mut SparseWeight, &Matrix, &Matrix)) {
+    pub fn for_each_gradient(&mut self, mut visit: impl FnMut(&mut SparseWeight, &DenseGradient<'_>)) {
         assert!(self.keeps_gradients, "only a backward pass for activations keeps their gradients");
         for number in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(number);

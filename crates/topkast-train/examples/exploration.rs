@@ -42,7 +42,7 @@ fn watch(config: Config) -> Result<(), TrainError> {
         }
     }
     advance(&mut layers, trainer.network(), 2);
-    println!("test accuracy {:.2}%", 100.0 * trainer.test().value());
+    println!("test accuracy {:.2}%", 100.0 * trainer.test().unwrap().value());
     println!(
         "{:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "third", "entered", "returned", "beyond", "turned", "left next", "at the end"

@@ -1,22 +1,21 @@
-//! Checkpoints: one safetensors file with everything a run needs to go on.
+//! Checkpoints: one safetensors file with everything a run needs to go on. `docs/checkpoint.md` in the repository describes it.
 //!
-//! Tensors, for a sparse weight `NAME`: `NAME.active.offsets`, `NAME.active.columns` and the same of `NAME.explore` (the
-//! rows of A and B∖A), `NAME.values`, its optimizer state `NAME.first`, `NAME.second`, `NAME.age` where it has any, and
-//! the reservoir: where θ is written out `NAME.theta` and a bit an entry, `NAME.dormant`; else, of those entries of C that have
-//! been in B, `NAME.dormant.indices` (u64, ascending) and `NAME.dormant.values`. Where A is not what it was at the end of the last
-//! epoch, that one is `NAME.epoch.offsets` and `NAME.epoch.columns`. A dense weight or bias has `NAME.values` and its optimizer state. What a
-//! Transformer-XL remembers of the text is `memory.L`, the inputs of layer L, feature by feature, and of each stream by stream. The rest
-//! ([`State`]) is JSON in the file's metadata under `topkast`. One file, so that replacing it is one rename.
+//! One file, so that replacing it is one rename. What a run needs besides tensors ([`State`]) is JSON in the file's metadata under `topkast`.
 
+mod container;
+mod kept;
+mod saver;
 mod tensors;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use topkast::{Counts, Topology};
+use topkast::reservoir::ReservoirState;
+use topkast::{Counts, Reservoir, SparseWeight, Topology};
 use topkast_kernels::Csr;
 use topkast_nn::{LayerPlan, Linear, Memory, Network, NetworkShape};
 
@@ -27,8 +26,13 @@ use crate::products::{self, LayerProducts};
 use crate::task::DataState;
 use crate::weights::Fingerprint;
 
-/// The version of the layout; another one is refused.
-const FORMAT: u32 = 2;
+pub use container::seal;
+pub(crate) use saver::Saver;
+
+/// The version of the layout that is written.
+const FORMAT: u32 = 3;
+/// The first version that is still read; the same without a checksum.
+const OLDEST: u32 = 2;
 const METADATA_KEY: &str = "topkast";
 
 /// What every version says of a checkpoint, whatever else it does.
@@ -56,6 +60,27 @@ pub struct State {
     /// Which file of weights the run began with, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Fingerprint>,
+    /// The best score so far, if there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// Steps in a row that were left out, the last one included, because something was not finite.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The best score of a run, by the task's metric, on validation or, without any, test data.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After so many steps.
+    pub step: u64,
+    /// The metric's value.
+    pub value: f64,
 }
 
 impl State {
@@ -75,6 +100,8 @@ impl State {
             data,
             products: products.to_vec(),
             weights: None,
+            best: None,
+            left_out: 0,
         }
     }
 }
@@ -94,11 +121,51 @@ pub struct Checkpoint {
 /// # Errors
 /// If the file cannot be written.
 pub fn save(path: &Path, network: &mut Network, masks: &[Csr], state: &State) -> Result<(), TrainError> {
+    let file = |temporary: &Path| {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(temporary)?);
+        write(network, masks, state, &mut file)?;
+        file.flush()
+    };
+    files::replace(path, file).map_err(TrainError::write(path))
+}
+
+/// As [`save`], into memory: the file's bytes. What is in `image` gives way to them, and its room is used again.
+pub(crate) fn save_into(image: &mut Vec<u8>, network: &mut Network, masks: &[Csr], state: &State) {
+    let (tensors, metadata) = contents(network, masks, state);
+    image.clear();
+    // Exactly, for doubling would set aside twice as much.
+    image.reserve_exact(
+        container::size(&tensors) + 2 * metadata.values().map(String::len).sum::<usize>() + 256,
+    );
+    container::write(tensors, metadata, &mut Cursor::new(image))
+        .expect("there is no error in writing to memory");
+}
+
+/// Whether some layer's θ is written out in memory: then a checkpoint is no smaller than a dense weight.
+pub(crate) fn is_dense(network: &mut Network) -> bool {
+    let theta = |weight: &mut SparseWeight| {
+        matches!(weight.reservoir().map(Reservoir::state), Some(ReservoirState::Dense { .. }))
+    };
+    network.sparse_weights().into_iter().any(theta)
+}
+
+fn write(
+    network: &mut Network,
+    masks: &[Csr],
+    state: &State,
+    sink: &mut (impl Write + Seek),
+) -> io::Result<()> {
+    let (tensors, metadata) = contents(network, masks, state);
+    container::write(tensors, metadata, sink)
+}
+
+fn contents<'a>(
+    network: &'a mut Network,
+    masks: &'a [Csr],
+    state: &State,
+) -> (container::Named<'a>, HashMap<String, String>) {
     let json = serde_json::to_string(state).expect("a state is plain data");
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-    let tensors = tensors::of(network, masks);
-    files::replace(path, |temporary| tensors::write(tensors, metadata, temporary))
-        .map_err(TrainError::write(path))
+    (tensors::of(network, masks), HashMap::from([(METADATA_KEY.to_owned(), json)]))
 }
 
 /// Layers chosen for together have |A| and |B| from the file, but not in total.
@@ -148,14 +215,21 @@ impl Checkpoint {
             TrainError::checkpoint(path, format!("not a whole Topkast checkpoint: {problem}"))
         };
         // Checks that the tensors described fill the file exactly, so a file cut anywhere is found out here.
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+        let (header_len, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
         SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
         let json = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
         let json = json.ok_or_else(|| broken(&"its metadata has no `topkast` entry"))?;
         let Written { format } = serde_json::from_str(json).map_err(|error| broken(&error))?;
-        if format != FORMAT {
-            let problem = format!("written in format {format}, this version reads {FORMAT}");
+        if !(OLDEST..=FORMAT).contains(&format) {
+            let version = env!("CARGO_PKG_VERSION");
+            let problem = format!(
+                "written in format {format}; this version of Topkast ({version}) reads {OLDEST} to {FORMAT}: use the one that wrote it"
+            );
             return Err(TrainError::checkpoint(path, problem));
+        }
+        let summed = container::check(&bytes, header_len).map_err(|problem| broken(&problem))?;
+        if !summed && format > OLDEST {
+            return Err(broken(&"its metadata has no `crc32c` entry"));
         }
         let state: State = serde_json::from_str(json).map_err(|error| broken(&error))?;
         if !(state.seconds.is_finite() && state.seconds >= 0.0) {
@@ -173,15 +247,16 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If it is not, or the config describes no network.
-    pub(crate) fn check_length(&self, inputs: usize, classes: usize) -> Result<(), TrainError> {
-        let shape = self.config.shape(inputs, classes);
+    pub(crate) fn check_length(&self, input: [usize; 3], classes: usize) -> Result<(), TrainError> {
+        let shape = self.config.shape(input, classes);
         let plans = self.config.plans(&shape)?;
         let embedding = (size_of::<f32>() as u64).saturating_mul(self.config.model.embedding(classes)?);
         // Of layers chosen for together the plans say nothing.
         let mut least =
             self.config.global_counts(&shape)?.map_or(0, |all| size_of::<f32>() as u64 * all.backward as u64);
         least = least.saturating_add(embedding);
-        for ((_, [rows, width]), plan) in shape.layers().into_iter().zip(plans) {
+        let last = plans.len() - 1;
+        for (number, ((_, [rows, width]), plan)) in shape.layers().into_iter().zip(plans).enumerate() {
             let (rows, all) = (rows as u64, rows as u64 * width as u64);
             let numbers = match plan {
                 LayerPlan::Sparse { topology, counts, .. } if !topology.has_reservoir() => {
@@ -193,7 +268,9 @@ impl Checkpoint {
                 },
                 LayerPlan::Dense { .. } => all,
             };
-            least = least.saturating_add(size_of::<f32>() as u64 * (numbers + rows));
+            // A bias, or a norm's gain and bias, mean and variance.
+            let vectors = if matches!(shape, NetworkShape::ResNet(_)) && number < last { 4 } else { 1 };
+            least = least.saturating_add(size_of::<f32>() as u64 * (numbers + vectors * rows));
         }
         if (self.bytes.len() as u64) < least {
             let problem = "too short for the network that its config describes";
@@ -226,7 +303,7 @@ impl Checkpoint {
     /// If a tensor is missing, too many, of another type or size, or describes no valid pattern.
     pub fn restore(&self, network: &mut Network) -> Result<Vec<Csr>, TrainError> {
         let tensors = SafeTensors::deserialize(&self.bytes).expect("checked when it was read");
-        let shape = self.config.shape(network.inputs(), network.outputs());
+        let shape = self.config.shape(network.input(), network.outputs());
         let (all, plans) = (self.config.global_counts(&shape)?, self.config.plans(&shape)?);
         tensors::restore(&tensors, network, self.config.optimizer.hyper().moments())
             .and_then(|masks| products::apply(network, &self.state.products).map(|()| masks))

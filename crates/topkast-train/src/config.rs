@@ -7,6 +7,7 @@ mod global;
 mod kinds;
 mod model;
 mod plan;
+mod resnet;
 mod sections;
 mod updates;
 
@@ -21,6 +22,7 @@ pub use data::*;
 pub use difference::Difference;
 pub use kinds::*;
 pub use model::*;
+pub use resnet::*;
 pub use sections::*;
 
 /// Everything that decides a run. The default is the built-in recipe on the data in the repository.
@@ -116,7 +118,7 @@ impl Config {
         toml::to_string(self).expect("a config is valid TOML")
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.data.check(&self.model)?;
         self.model.check()?;
         self.sparsity.check()?;

@@ -21,9 +21,13 @@ pub enum TrainError {
     #[error("{}: {problem}", path.display())]
     Checkpoint { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]
+    Export { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
     RunDir { path: PathBuf, problem: String },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {}: {source}; {kept}. Mend that, then go on by --resume", path.display())]
+    Stopped { path: PathBuf, source: std::io::Error, kept: String },
     #[error("cannot start {threads} threads: {message}")]
     Threads { threads: usize, message: String },
     #[error("{0}")]
@@ -40,6 +44,10 @@ impl TrainError {
         Self::Checkpoint { path: path.to_owned(), problem: problem.to_string() }
     }
 
+    pub(crate) fn export(path: &Path, problem: impl ToString) -> Self {
+        Self::Export { path: path.to_owned(), problem: problem.to_string() }
+    }
+
     pub(crate) fn run_dir(path: &Path, problem: impl ToString) -> Self {
         Self::RunDir { path: path.to_owned(), problem: problem.to_string() }
     }
@@ -51,6 +59,9 @@ impl TrainError {
 
     /// Whether the mend is another command line, config or input, rather than another machine or recipe.
     pub fn is_bad_input(&self) -> bool {
-        !matches!(self, Self::Write { .. } | Self::Threads { .. } | Self::Diverged { .. })
+        !matches!(
+            self,
+            Self::Write { .. } | Self::Stopped { .. } | Self::Threads { .. } | Self::Diverged { .. }
+        )
     }
 }

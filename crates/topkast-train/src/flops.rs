@@ -33,17 +33,17 @@ pub(crate) struct Shares {
 
 impl Flops {
     /// Of `layers`, the first one first. Dense products compute all of a layer's entries, and layers that are `pruned` the mean over the
-    /// run. Some layers compute for a share of the `positions` alone.
+    /// run. Layers compute for so many `positions`, given their number.
     pub(crate) fn of(
         layers: &[LayerSummary],
         shares: &Shares,
         pruned: impl Fn(&LayerSummary) -> Option<f64>,
-        positions: impl Fn(&LayerSummary) -> f64,
+        positions: impl Fn(usize, &LayerSummary) -> f64,
     ) -> Self {
         let (mut flops, mut dense) = (Self::default(), 0.0);
         for (number, layer) in layers.iter().enumerate() {
             let input_gradients = if number == 0 && !layer.name.starts_with("embedding") { 0.0 } else { 1.0 };
-            let computed = |entries: u64| entries as f64 * positions(layer);
+            let computed = |entries: u64| entries as f64 * positions(number, layer);
             let n = computed(layer.n);
             let (active, backward) = match layer.products {
                 Products::Sparse => (computed(layer.active), computed(layer.backward)),
@@ -103,7 +103,8 @@ mod tests {
     #[track_caller]
     fn check(layers: &[LayerSummary], shares: [f64; 3], of: f64, want: [f64; 4]) {
         let [explore, dense_gradients, dense_passes] = shares;
-        let flops = Flops::of(layers, &Shares { explore, dense_gradients, dense_passes }, |_| None, |_| 1.0);
+        let flops =
+            Flops::of(layers, &Shares { explore, dense_gradients, dense_passes }, |_| None, |_, _| 1.0);
         let got = [flops.forward, flops.input_gradient, flops.weight_gradient, flops.refresh];
         for (got, want) in got.into_iter().zip(want) {
             assert!((got - want / of).abs() < 1e-12, "{flops:?}, {want} of {of} expected");
@@ -129,7 +130,7 @@ mod tests {
     fn pruned_layers_cost_their_mean() {
         let layers = [layer(true, 100, 10, 20, Products::Sparse)];
         let shares = Shares { explore: 1.0, ..Shares::default() };
-        let flops = Flops::of(&layers, &shares, |layer| Some(layer.n as f64 / 2.0), |_| 1.0);
+        let flops = Flops::of(&layers, &shares, |layer| Some(layer.n as f64 / 2.0), |_, _| 1.0);
         assert_eq!(flops.total(), (50.0 + 50.0) / 200.0);
     }
 
@@ -137,8 +138,12 @@ mod tests {
     fn layers_of_few_positions_cost_little() {
         let layer = |n| layer(false, n, n, n, Products::Dense);
         let layers = [layer(100), layer(40), layer(60)];
-        let flops =
-            Flops::of(&layers, &Shares::default(), |_| None, |layer| if layer.n == 40 { 0.25 } else { 1.0 });
+        let flops = Flops::of(
+            &layers,
+            &Shares::default(),
+            |_| None,
+            |_, layer| if layer.n == 40 { 0.25 } else { 1.0 },
+        );
         // 2 · 100 + 3 · 10 + 3 · 60.
         assert!((flops.forward - 170.0 / 410.0).abs() < 1e-12, "{flops:?}");
         assert!((flops.total() - 1.0).abs() < 1e-12, "{flops:?}");
@@ -158,7 +163,7 @@ mod tests {
         let layers =
             [layer(false, 100, 100, 100, Products::Dense), layer(false, 100, 100, 100, Products::Dense)];
         check(&layers, [1.0, 0.0, 0.0], 5.0, [2.0, 1.0, 2.0, 0.0]);
-        assert_eq!(Flops::of(&layers, &Shares::default(), |_| None, |_| 1.0).total(), 1.0);
+        assert_eq!(Flops::of(&layers, &Shares::default(), |_| None, |_, _| 1.0).total(), 1.0);
     }
 
     /// Paper, figure 2: D forward, D back to the inputs, D + M for the weights, over 3, but for the first layer's inputs.
@@ -167,7 +172,8 @@ mod tests {
         let layers = vec![layer(true, 1000, 100, 200, Products::Sparse); 1000];
         let shares = Shares { explore: 1.0, ..Shares::default() };
         assert!(
-            (Flops::of(&layers, &shares, |_| None, |_| 1.0).total() - (0.1 + 0.1 + 0.2) / 3.0).abs() < 1e-3
+            (Flops::of(&layers, &shares, |_| None, |_, _| 1.0).total() - (0.1 + 0.1 + 0.2) / 3.0).abs()
+                < 1e-3
         );
     }
 }

@@ -72,6 +72,19 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Map<String, Value>>> {
 mod tests {
     use super::*;
 
+    /// What is kept of a run that resumes is read and written again: found by the script that kills runs, `bench/kill.py`.
+    #[test]
+    fn resuming_leaves_every_digit_of_what_it_keeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).unwrap();
+        log.record(1, 0.1, &[("loss", 1.976_795_961_332_855_8), ("min", 0.011_400_651_465_798_045)]).unwrap();
+        drop(log);
+        let before = fs::read(&path).unwrap();
+        drop(MetricsLog::open(&path, 1).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
     #[test]
     fn resuming_drops_what_will_be_made_again() {
         let dir = tempfile::tempdir().unwrap();

@@ -40,12 +40,13 @@ impl LayerProducts {
     }
 }
 
-/// Times every sparse layer of `network` at `positions` positions, and decides as `config` says. Takes some hundredths of a
+/// Times every sparse layer of `network` at so many `positions` of it, and decides as `config` says. A convolution is timed as the product
+/// that it is, of as many inputs as it has with all taps. Takes some hundredths of a
 /// second a layer, more only where a step takes long; touches nothing that is trained.
 pub(crate) fn measure(
     network: &mut Network,
     isa: Isa,
-    positions: usize,
+    positions: &[usize],
     config: &SparsityConfig,
 ) -> Vec<LayerProducts> {
     let explore = config.explore_until > 0.0;
@@ -55,7 +56,7 @@ pub(crate) fn measure(
             // Its density falls, and with it what would be measured.
             return None;
         }
-        let times = layer.time_products(isa, positions, number > 0, explore);
+        let times = layer.time_products(isa, positions[number], number > 0, explore);
         let dense_wins = config.products == ProductsKind::Auto
             && layer.time_copies(explore).is_some_and(|copies| times.dense + copies < times.sparse);
         Some(LayerProducts {

@@ -37,7 +37,7 @@ impl Pruning {
             );
             ConfigError::value("sparsity.refresh_every", sparsity.refresh_every, allowed)
         })?;
-        let plans = config.plans(&config.shape(network.inputs(), network.outputs()))?;
+        let plans = config.plans(&config.shape(network.input(), network.outputs()))?;
         let last = plans.into_iter().filter_map(|plan| match plan {
             LayerPlan::Sparse { counts, .. } => Some(counts.active as u64),
             LayerPlan::Dense { .. } => None,

@@ -50,7 +50,7 @@ mod tests {
         let base = ["model.hidden=[1000, 1000]", "sparsity.forward=0.9999", "sparsity.backward=0.999"];
         let settings: Vec<String> = base.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
         let config = Config::load(None, &settings).unwrap();
-        too_strong(&mut config.network(784, 10).unwrap(), &config)
+        too_strong(&mut config.network([784, 1, 1], 10).unwrap(), &config)
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) struct Refresh {
 impl Refresh {
     /// As `config` says, for a run of `total_steps` steps.
     pub(crate) fn new(config: &Config, network: &Network, total_steps: u64) -> Result<Self, ConfigError> {
-        let global = config.global(&config.shape(network.inputs(), network.outputs()))?;
+        let global = config.global(&config.shape(network.input(), network.outputs()))?;
         let every = config.sparsity.refresh_every;
         let drops = DropSchedule {
             alpha: config.sparsity.drop_fraction,
@@ -87,8 +87,8 @@ impl Refresh {
         let start = Instant::now();
         let mut report = RefreshReport::default();
         // One after the other, as each is cut up for all threads.
-        network.for_each_gradient(input, |weight, dy, x| {
-            let of_one = changed(weight, |weight| weight.rigl(fraction, isa, dy, x));
+        network.for_each_gradient(input, |weight, gradient| {
+            let of_one = changed(weight, |weight| weight.rigl(fraction, isa, gradient));
             report = of_one.map_or(report, |of_one| report.and(of_one));
         });
         Some(RefreshReport { time: start.elapsed(), ..report })

@@ -23,6 +23,8 @@ pub struct StepReport {
     pub phases: Phases,
     /// What of its forward and backward passes went to which parts of the network.
     pub parts: PartTimes,
+    /// Whether something was not finite, so that nothing was updated; the loss is of no use then.
+    pub left_out: bool,
 }
 
 /// What a refresh changed over all layers.

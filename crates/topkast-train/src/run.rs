@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Saver};
 use crate::config::TrainConfig;
 use crate::lock::Lock;
 use crate::metrics::MetricsLog;
@@ -30,8 +30,12 @@ pub enum Event {
     StartsDense { active: u64, end: u64 },
     /// A layer in which the penalty empties B∖A between refreshes.
     StrongPenalty(Pull),
+    /// An image of the data is broken, and replaced (in training) or left out (in evaluation): which one and why.
+    BrokenImage(String),
     /// A step was made; it took `ms`.
     Step { report: StepReport, ms: f64 },
+    /// A step was left out: this was not finite.
+    LeftOut { step: u64, what: String },
     /// After so many epochs it was scored.
     Scored { epoch: f64, on: &'static str, score: Score },
 }
@@ -79,7 +83,7 @@ struct Run<'a> {
     metrics: MetricsLog,
     started: Instant,
     seconds_before: f64,
-    saved: Option<u64>,
+    saver: Saver,
     step_ms: Vec<f32>,
     refresh_ms: Vec<f32>,
     phase_seconds: PhaseSeconds,
@@ -112,6 +116,10 @@ impl<'a> Run<'a> {
         let lock = lock.map_or_else(|| dir.take_lock(), Ok)?;
         let seconds_before = checkpoint.as_ref().map_or(0.0, |checkpoint| checkpoint.state.seconds);
         let saved = checkpoint.map(|checkpoint| checkpoint.state.step);
+        let saver = Saver::new(dir, trainer.config().train.keep_checkpoints, saved);
+        if trainer.best().is_some_and(|best| Some(best.step) == saved) {
+            saver.call_best()?;
+        }
         let config_path = dir.config();
         files::replace_text(&config_path, &trainer.config().to_text())
             .map_err(TrainError::write(&config_path))?;
@@ -127,7 +135,7 @@ impl<'a> Run<'a> {
             metrics,
             started: Instant::now(),
             seconds_before,
-            saved,
+            saver,
             step_ms: Vec::with_capacity(steps as usize),
             refresh_ms: Vec::with_capacity(refreshes as usize),
             phase_seconds: PhaseSeconds::default(),
@@ -173,14 +181,21 @@ impl<'a> Run<'a> {
         while self.trainer.steps_done() < total {
             if stop.load(Ordering::Relaxed) {
                 self.save()?;
+                self.saver.wait()?;
                 return Ok(Outcome::Interrupted(self.trainer.steps_done()));
             }
-            let (report, ms) = self.step()?;
+            let stepped = self.step();
+            self.tell_broken(watch);
+            let (report, ms) = stepped?;
             let done = report.step;
-            if done.is_multiple_of(log_every) || done == total {
+            if done.is_multiple_of(log_every) || done == total || report.left_out {
                 self.log_step(&report, ms)?;
             }
-            watch(Event::Step { report, ms });
+            if report.left_out {
+                watch(Event::LeftOut { step: done, what: self.trainer.why_left_out().to_owned() });
+            } else {
+                watch(Event::Step { report, ms });
+            }
             if is_multiple(done, evaluate_every) {
                 self.score(watch)?;
             }
@@ -189,7 +204,8 @@ impl<'a> Run<'a> {
             }
         }
         self.save()?;
-        let summary = self.summary();
+        let summary = self.summary(watch)?;
+        self.saver.wait()?;
         let path = self.dir.summary();
         let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
         files::replace_text(&path, &text).map_err(TrainError::write(&path))?;
@@ -212,12 +228,16 @@ impl<'a> Run<'a> {
 
     fn log_step(&mut self, report: &StepReport, ms: f64) -> Result<(), TrainError> {
         let mut values = vec![
-            ("loss", report.loss),
             ("lr", report.lr),
             ("step_ms", ms),
             ("samples_per_second", report.samples as f64 / ms * 1e3),
         ];
-        values.extend(report.accuracy.map(|accuracy| ("accuracy", accuracy)));
+        if report.left_out {
+            values.push(("left_out", 1.0));
+        } else {
+            values.push(("loss", report.loss));
+            values.extend(report.accuracy.map(|accuracy| ("accuracy", accuracy)));
+        }
         if let Some(refresh) = self.refresh.take() {
             values.push(("mask_change", refresh.newly_active as f64 / refresh.active.max(1) as f64));
             values.push(("entered", refresh.entered as f64));
@@ -231,10 +251,11 @@ impl<'a> Run<'a> {
         self.scores.validation = self.trainer.validate();
         let (on, score) = match self.scores.validation {
             Some(score) => ("validation", score),
-            None => ("test", *self.scores.test.insert(self.trainer.test())),
+            None => ("test", self.test(watch)?),
         };
         let [loss, accuracy, metric] =
             ["loss", "accuracy", score.metric.name()].map(|what| format!("{on}_{what}"));
+        self.trainer.scored(&score);
         self.phase_seconds.add_evaluation(start.elapsed());
         let mut values = vec![(loss.as_str(), score.loss), ("seconds", self.seconds())];
         values.extend(score.accuracy.map(|share| (accuracy.as_str(), share)));
@@ -252,6 +273,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn test(&mut self, watch: &mut (dyn FnMut(Event) + Send)) -> Result<Score, TrainError> {
+        let scored = self.trainer.test();
+        self.tell_broken(watch);
+        Ok(*self.scores.test.insert(scored?))
+    }
+
+    fn tell_broken(&self, watch: &mut (dyn FnMut(Event) + Send)) {
+        self.trainer.broken_images().into_iter().for_each(|image| watch(Event::BrokenImage(image)));
+    }
+
     fn record(&mut self, values: &[(&str, f64)]) -> Result<(), TrainError> {
         let step = self.trainer.steps_done();
         self.metrics.record(step, self.epoch(), values).map_err(TrainError::write(&self.dir.metrics()))
@@ -261,33 +292,30 @@ impl<'a> Run<'a> {
         self.trainer.steps_done() as f64 / self.trainer.steps_per_epoch() as f64
     }
 
+    /// Begins to write a checkpoint.
     fn save(&mut self) -> Result<(), TrainError> {
-        let step = self.trainer.steps_done();
-        if self.saved != Some(step) {
-            self.trainer.save(&self.dir.checkpoint(), self.seconds())?;
-            self.saved = Some(step);
-        }
-        Ok(())
+        let seconds = self.seconds();
+        self.saver.save(&mut self.trainer, seconds)
     }
 
     fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    fn summary(&mut self) -> Summary {
+    fn summary(&mut self, watch: &mut (dyn FnMut(Event) + Send)) -> Result<Summary, TrainError> {
         let seconds = self.seconds();
         let start = Instant::now();
         // Most runs end with an epoch, which has just been scored.
         let Scores { validation, test } = self.scores;
         let validation = validation.or_else(|| self.trainer.validate());
-        let test = test.unwrap_or_else(|| self.trainer.test());
+        let test = test.map_or_else(|| self.test(watch), Ok)?;
         self.phase_seconds.add_evaluation(start.elapsed());
         let config = self.trainer.config().clone();
         let products = self.trainer.products().to_vec();
         let layers = layer_summaries(self.trainer.network(), &config, &products);
         let flops = self.trainer.flops(&layers);
         let sparse = || layers.iter().filter(|layer| layer.sparse);
-        Summary {
+        Ok(Summary {
             task_metric: format!("test_{}", test.metric.name()),
             test_bpc: test.of(Metric::BitsPerCharacter),
             test_perplexity: test.of(Metric::Perplexity),
@@ -315,18 +343,23 @@ impl<'a> Run<'a> {
             isa: self.trainer.isa().name().to_owned(),
             threads: rayon::current_num_threads(),
             layers,
-        }
+        })
     }
 
-    /// Says of a run that diverged what is left of it.
-    fn explain(&self, error: TrainError) -> TrainError {
-        let TrainError::Diverged { what, step, .. } = error else { return error };
-        let kept = match self.saved {
+    /// Says of a run that diverged or cannot be saved what is left of it.
+    fn explain(&mut self, error: TrainError) -> TrainError {
+        // An error of writing is reported already, or comes after what ended the run.
+        let _ = self.saver.wait();
+        let kept = match self.saver.newest() {
             Some(saved) => {
                 format!("the checkpoint of step {saved} is kept in {}", self.dir.checkpoint().display())
             }
             None => "there is no checkpoint yet".to_owned(),
         };
-        TrainError::Diverged { what, step, kept }
+        match error {
+            TrainError::Diverged { what, step, .. } => TrainError::Diverged { what, step, kept },
+            TrainError::Write { path, source } => TrainError::Stopped { path, source, kept },
+            other => other,
+        }
     }
 }

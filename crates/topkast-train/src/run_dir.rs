@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::TrainError;
 use crate::lock::Lock;
 
+/// What names of older checkpoints begin and end with, around the step.
+const OLDER: &str = "step-";
+const SUFFIX: &str = ".safetensors";
+
 /// The directory of a run and what is where in it.
 #[derive(Clone, Debug)]
 pub struct RunDir(PathBuf);
@@ -54,6 +58,26 @@ impl RunDir {
     /// The newest checkpoint.
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join("checkpoint").join("state.safetensors")
+    }
+
+    /// The checkpoint with the best score.
+    pub fn best_checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint-best").join("state.safetensors")
+    }
+
+    /// The folder of those before the newest that are kept.
+    pub(crate) fn older_checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoint-older")
+    }
+
+    /// Where the checkpoint of this step is once there is a newer one.
+    pub(crate) fn older_checkpoint(&self, step: u64) -> PathBuf {
+        self.older_checkpoints().join(format!("{OLDER}{step}{SUFFIX}"))
+    }
+
+    /// The step of the checkpoint that has this name in [`older_checkpoints`](Self::older_checkpoints).
+    pub(crate) fn step_of_older(name: &str) -> Option<u64> {
+        name.strip_prefix(OLDER)?.strip_suffix(SUFFIX)?.parse().ok()
     }
 
     /// `metrics.jsonl`.

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use topkast_kernels::{Isa, Matrix};
-use topkast_nn::{Input, Loss, Mode, Network};
-
-use crate::data::{Dataset, Normalizer, Order, fill_batch};
+use topkast_nn::Loss;
 
 /// How well a network does on a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,24 +87,4 @@ impl fmt::Display for Score {
 pub(crate) fn means(Loss { sum, correct }: Loss, samples: usize) -> (f64, Option<f64>) {
     let mean = |sum| sum / samples as f64;
     (mean(sum), correct.map(|correct| mean(correct as f64)))
-}
-
-/// Scores `network`, with A only and without dropout, on all of `dataset`; `x` and `labels` are room for a batch.
-pub(crate) fn evaluate(
-    network: &mut Network,
-    isa: Isa,
-    dataset: &Dataset,
-    normalizer: &Normalizer,
-    batch: usize,
-    x: &mut Matrix,
-    labels: &mut Vec<u32>,
-) -> Score {
-    let order = Order::in_sequence(dataset.len());
-    let mut loss = Loss::ZERO;
-    for number in 0..order.batches(batch) {
-        fill_batch(dataset, normalizer, order.batch(number, batch), x, labels);
-        network.forward(isa, Input::Features(x), Mode::Evaluate);
-        loss += network.loss(isa, labels, 0.0, false);
-    }
-    Score::new(loss, dataset.len(), Metric::Accuracy)
 }

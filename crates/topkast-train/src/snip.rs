@@ -30,7 +30,7 @@ pub(crate) fn start(
         return Ok(loss);
     }
     network.backward(isa, input, Gradients::Activations);
-    let shape = config.shape(network.inputs(), network.outputs());
+    let shape = config.shape(network.input(), network.outputs());
     let sparse = config.plans(&shape)?.into_iter().filter_map(|plan| match plan {
         LayerPlan::Sparse { counts, init, .. } => Some((counts.active, init)),
         LayerPlan::Dense { .. } => None,
@@ -52,9 +52,9 @@ pub(crate) fn start(
 /// As many of each layer as are `wanted` there.
 fn each(network: &mut Network, isa: Isa, input: Input<'_>, wanted: &[usize]) -> Vec<Vec<u64>> {
     let mut indices = Vec::with_capacity(wanted.len());
-    network.for_each_gradient(input, |weight, dy, x| {
+    network.for_each_gradient(input, |weight, gradient| {
         let mut largest = Largest::new(wanted[indices.len()]);
-        weight.offer_saliencies(isa, dy, x, 0, &mut largest);
+        weight.offer_saliencies(isa, gradient, 0, &mut largest);
         indices.push(largest.into_indices());
     });
     indices
@@ -63,9 +63,9 @@ fn each(network: &mut Network, isa: Isa, input: Input<'_>, wanted: &[usize]) -> 
 /// The `wanted` of all layers together; every entry has a number, layer after layer, as in a global selection by magnitude.
 fn together(network: &mut Network, isa: Isa, input: Input<'_>, wanted: usize) -> Vec<Vec<u64>> {
     let (mut largest, mut starts) = (Largest::new(wanted), vec![0]);
-    network.for_each_gradient(input, |weight, dy, x| {
+    network.for_each_gradient(input, |weight, gradient| {
         let start = starts[starts.len() - 1];
-        weight.offer_saliencies(isa, dy, x, start, &mut largest);
+        weight.offer_saliencies(isa, gradient, start, &mut largest);
         starts.push(start + weight.pattern().total());
     });
     let numbers = largest.into_indices();

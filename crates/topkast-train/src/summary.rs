@@ -1,7 +1,7 @@
 //! What a run came to: `summary.json`.
 
 use serde::{Deserialize, Serialize};
-use topkast::{Reservoir, Topology};
+use topkast::Reservoir;
 use topkast_nn::{Linear, Network, ParameterMut};
 
 use crate::config::{Config, OptimizerKind};
@@ -124,17 +124,13 @@ pub fn layer_summaries(
 ) -> Vec<LayerSummary> {
     let mut layers: Vec<LayerSummary> = Vec::new();
     let dense_entry = 4 * (2 + moments(config));
+    network.index_inputs();
     network.visit(&mut |name, parameter| match parameter {
         ParameterMut::Sparse(weight) => {
             let (pattern, counts) = (weight.pattern(), weight.counts());
             let name = layer_name(name);
             let measured = products.iter().find(|layer| layer.name == name);
             let products = measured.map_or(Products::Sparse, |layer| layer.products);
-            let pruned = weight.topology() == Topology::Pruning;
-            if !layers.is_empty() && products == Products::Sparse && !pruned {
-                // Counted whether or not this network has been trained since its last refresh. The first layer needs none.
-                pattern.transposed();
-            }
             let backward = counts.backward as u64;
             let dormant = weight.reservoir().map_or(0, |reservoir| reservoir.dormant());
             layers.push(LayerSummary {
@@ -179,6 +175,12 @@ pub fn layer_summaries(
             let layer = layers.last_mut().expect("a bias follows its weight");
             layer.training_bytes += parameter.bytes() as u64;
             layer.dense_training_bytes += parameter.values.len() as u64 * dense_entry;
+        }
+        ParameterMut::Statistic(values) => {
+            let (layer, bytes) =
+                (layers.last_mut().expect("a norm follows a weight"), size_of_val(&values[..]));
+            layer.training_bytes += bytes as u64;
+            layer.dense_training_bytes += bytes as u64;
         }
     });
     for (name, linear) in network.linears() {

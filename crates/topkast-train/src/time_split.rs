@@ -37,6 +37,13 @@ impl PhaseSeconds {
         }
     }
 
+    /// All steps together.
+    pub fn steps(&self) -> f64 {
+        let Self { load, refresh, forward, loss, input_gradient, weight_gradient, update, evaluation: _ } =
+            self;
+        load + refresh + forward + loss + input_gradient + weight_gradient + update
+    }
+
     /// Adds that of an evaluation.
     pub(crate) fn add_evaluation(&mut self, time: Duration) {
         self.evaluation += time.as_secs_f64();

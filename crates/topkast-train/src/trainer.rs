@@ -1,16 +1,18 @@
 //! One training step after another: data, refresh, forward, backward, update.
 
+mod finite;
+mod saving;
 mod start;
 
 use std::path::Path;
 
-use topkast::{Optimizer, Schedule, Seed, clip_scale};
-use topkast_kernels::{Isa, sum_of_squares};
+use topkast::{Optimizer, Schedule, Seed};
+use topkast_kernels::Isa;
 use topkast_nn::{Gradients, Linear, Loss, Mode, Network, ParameterMut, PartTimes};
 
 use crate::TrainError;
 use crate::accumulate::Accumulated;
-use crate::checkpoint::{self, Checkpoint, State};
+use crate::checkpoint::{Best, Checkpoint};
 use crate::config::{Config, Method};
 use crate::dynamics::{MaskDynamics, Masks};
 use crate::flops::{Flops, Shares};
@@ -42,6 +44,13 @@ pub struct Trainer {
     products: Vec<LayerProducts>,
     /// Which file of weights the network began with, if any.
     weights: Option<Fingerprint>,
+    best: Option<Best>,
+    /// Steps in a row that were left out, the last one included.
+    left_out: u64,
+    /// Statistics as they were before the step, where it may be left out.
+    statistics: Vec<f32>,
+    /// What was not finite in the last step that was left out.
+    why_left_out: String,
 }
 
 /// What the batches of a step came to.
@@ -52,11 +61,19 @@ struct Pass {
     parts: PartTimes,
 }
 
+impl Pass {
+    fn report(self, lr: f64) -> StepReport {
+        let Self { loss, samples, phases, parts } = self;
+        let (loss, accuracy) = means(loss, samples);
+        StepReport { step: 0, loss, accuracy, samples, lr, refresh: None, phases, parts, left_out: false }
+    }
+}
+
 impl Trainer {
     /// A trainer whose layers may have no entries yet.
     fn before_start(config: Config, task: Task) -> Result<Self, TrainError> {
-        let (inputs, classes) = task.sizes();
-        let (network, weights) = weights::begin(&config, inputs, classes)?;
+        let (input, classes) = task.sizes();
+        let (network, weights) = weights::begin(&config, input, classes)?;
         Ok(Self { weights, ..Self::with_parts(config, network, task)? })
     }
 
@@ -77,7 +94,9 @@ impl Trainer {
         Ok(Self {
             isa,
             seed: Seed::new(config.seed),
-            schedule: config.optimizer.schedule(total_steps),
+            schedule: config
+                .optimizer
+                .schedule(total_steps, task.batches().div_ceil(config.train.accumulate)),
             explore_steps: (config.sparsity.explore_until * total_steps as f64).round() as u64,
             refresh: Refresh::new(&config, &network, total_steps)?,
             masks: Masks::of(&mut network),
@@ -88,6 +107,10 @@ impl Trainer {
             step: 0,
             products: Vec::new(),
             weights: None,
+            best: None,
+            left_out: 0,
+            statistics: Vec::new(),
+            why_left_out: String::new(),
             config,
         })
     }
@@ -117,6 +140,8 @@ impl Trainer {
         self.masks = masks;
         self.step = checkpoint.state.step;
         self.products = checkpoint.state.products.clone();
+        self.best = checkpoint.state.best;
+        self.left_out = checkpoint.state.left_out;
         Ok(())
     }
 
@@ -124,8 +149,9 @@ impl Trainer {
     /// but a trainer restored from a checkpoint goes on as that run began.
     pub fn measure_products(&mut self) {
         if self.products.is_empty() {
-            let positions = self.task.positions();
-            let measured = products::measure(&mut self.network, self.isa, positions, &self.config.sparsity);
+            let batch = self.task.positions();
+            let positions: Vec<usize> = self.pixels().into_iter().map(|pixels| pixels * batch).collect();
+            let measured = products::measure(&mut self.network, self.isa, &positions, &self.config.sparsity);
             self.use_products(measured);
         }
     }
@@ -149,31 +175,11 @@ impl Trainer {
         pull::too_strong(&mut self.network, &self.config)
     }
 
-    /// Writes a checkpoint, unless a value has stopped being finite: the former checkpoint is then the last good one.
-    ///
-    /// # Errors
-    /// If a parameter is not finite or the file cannot be written.
-    pub fn save(&mut self, path: &Path, seconds: f64) -> Result<(), TrainError> {
-        let isa = self.isa;
-        let mut broken = None;
-        self.network.visit(&mut |name, parameter| {
-            // A sum of squares of f32 in f64 cannot overflow: it is finite exactly if every value is.
-            if !sum_of_squares(isa, &values_of(&parameter).values).is_finite() {
-                broken.get_or_insert_with(|| name.to_owned());
-            }
-        });
-        if let Some(name) = broken {
-            return Err(self.diverged(name));
-        }
-        let mut state = State::new(&self.config, self.step, seconds, self.task.state(), &self.products);
-        state.weights.clone_from(&self.weights);
-        checkpoint::save(path, &mut self.network, self.masks.layers(), &state)
-    }
-
     /// Trains on the next batch.
     ///
     /// # Errors
-    /// If the loss is not finite; nothing is updated then.
+    /// If the loss, a gradient or what an update wrote is not finite; parameters are then as before, but in the last case. With
+    /// `train.skip_nonfinite` the step is left out instead, unless as many before it were. Or if too many images are broken.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let mut pass =
             Pass { loss: Loss::ZERO, samples: 0, phases: Phases::default(), parts: PartTimes::default() };
@@ -186,34 +192,58 @@ impl Trainer {
             true => Gradients::All,
             false => Gradients::Active,
         };
+        self.keep_statistics();
+        let scale = self.passes(wanted, &mut pass)?.and_then(|()| self.gradient_scale(wanted));
+        let lr = self.schedule.rate(self.step);
+        let mut report = pass.report(lr);
+        report.refresh = refresh;
+        clock.lap();
+        match scale {
+            Ok(scale) => {
+                let input = self.task.input();
+                let instead = self.refresh.in_place_of_update(&mut self.network, self.isa, input, self.step);
+                report.phases.refresh += clock.lap();
+                if instead.is_none() {
+                    self.update(lr as f32, scale, explore)?;
+                }
+                report.phases.update = clock.lap();
+                report.refresh = refresh.or(instead);
+                self.left_out = 0;
+            }
+            Err(what) => {
+                self.leave_out(what)?;
+                report.left_out = true;
+            }
+        }
+        self.step += 1;
+        report.step = self.step;
+        Ok(report)
+    }
+
+    /// The gradients that are `wanted` of all batches of a step, or what is not finite.
+    fn passes(&mut self, wanted: Gradients, pass: &mut Pass) -> Result<Result<(), String>, TrainError> {
         let batches = self.config.train.accumulate;
         for part in 0..batches {
-            self.pass(self.step * batches + part, wanted, &mut pass)?;
+            if let Err(what) = self.pass(self.step * batches + part, wanted, pass)? {
+                return Ok(Err(what));
+            }
             if batches > 1 && wanted != Gradients::Activations {
                 self.accumulated.add(&mut self.network, part, batches);
             }
         }
-        let Pass { loss, samples, mut phases, parts } = pass;
-        clock.lap();
-        let lr = self.schedule.rate(self.step);
-        let input = self.task.input();
-        let instead = self.refresh.in_place_of_update(&mut self.network, self.isa, input, self.step);
-        phases.refresh += clock.lap();
-        if instead.is_none() {
-            self.update(lr as f32, explore);
-        }
-        phases.update = clock.lap();
-        self.step += 1;
-        let (loss, accuracy) = means(loss, samples);
-        let refresh = refresh.or(instead);
-        Ok(StepReport { step: self.step, loss, accuracy, samples, lr, refresh, phases, parts })
+        Ok(Ok(()))
     }
 
-    /// The gradients that are `wanted` of a batch.
-    fn pass(&mut self, number: u64, wanted: Gradients, pass: &mut Pass) -> Result<(), TrainError> {
+    /// The gradients that are `wanted` of a batch, or what is not finite.
+    fn pass(
+        &mut self,
+        number: u64,
+        wanted: Gradients,
+        pass: &mut Pass,
+    ) -> Result<Result<(), String>, TrainError> {
         let Pass { loss, samples, phases, parts } = pass;
         let mut clock = Clock::start();
-        self.task.load(number, &mut self.network);
+        self.task.load(number, &mut self.network)?;
         phases.load += clock.lap();
         let mode = Mode::Train(self.seed.named("dropout").numbered(number));
         self.network.forward(self.isa, self.task.input(), mode);
@@ -221,39 +251,41 @@ impl Trainer {
         let smoothing = self.config.train.label_smoothing as f32;
         let of_batch = self.network.loss(self.isa, self.task.labels(), smoothing, true);
         phases.loss += clock.lap();
-        if !of_batch.sum.is_finite() {
-            return Err(self.diverged("the loss".to_owned()));
-        }
         *loss += of_batch;
         *samples += self.task.labels().len();
+        if !of_batch.sum.is_finite() {
+            return Ok(Err(self.what_of_loss()));
+        }
         let backward = self.network.backward(self.isa, self.task.input(), wanted);
         phases.input_gradient += backward.input_gradient;
         phases.weight_gradient += backward.weight_gradient;
         *parts += self.network.part_times();
-        Ok(())
+        Ok(Ok(()))
     }
 
-    fn update(&mut self, lr: f32, explore: bool) {
+    /// Updates all parameters with their gradients times `scale`.
+    fn update(&mut self, lr: f32, scale: f32, explore: bool) -> Result<(), TrainError> {
         let (isa, optimizer) = (self.isa, &self.optimizer);
-        let clip_norm = self.config.optimizer.clip_norm as f32;
-        let mut squares = 0.0;
-        if clip_norm > 0.0 {
-            self.network.visit(&mut |_, parameter| {
-                squares += sum_of_squares(isa, &values_of(&parameter).gradient);
-            });
-        }
-        let scale = clip_scale(squares, clip_norm);
-        self.network.visit(&mut |_, parameter| match parameter {
-            ParameterMut::Sparse(weight) => weight.update(optimizer, isa, lr, scale, explore),
-            ParameterMut::Weight { parameter, .. } => {
-                let all = 0..parameter.values.len();
-                optimizer.update(isa, lr, scale, parameter, all, optimizer.penalty());
-            }
-            ParameterMut::Bias(parameter) => {
-                let all = 0..parameter.values.len();
-                optimizer.update(isa, lr, scale, parameter, all, 0.0);
-            }
+        let mut finite = true;
+        self.network.visit(&mut |_, parameter| {
+            finite &= match parameter {
+                ParameterMut::Sparse(weight) => weight.update(optimizer, isa, lr, scale, explore),
+                ParameterMut::Weight { parameter, .. } => {
+                    let all = 0..parameter.values.len();
+                    optimizer.update(isa, lr, scale, parameter, all, optimizer.penalty())
+                }
+                ParameterMut::Bias(parameter) => {
+                    let all = 0..parameter.values.len();
+                    optimizer.update(isa, lr, scale, parameter, all, 0.0)
+                }
+                ParameterMut::Statistic(_) => true,
+            };
         });
+        if finite {
+            return Ok(());
+        }
+        let what = self.what_of_update();
+        Err(self.diverged_in_step(what))
     }
 
     /// What has become of A and C, to be asked at the end of every epoch: A is compared with what it was when last asked, also before a
@@ -268,12 +300,16 @@ impl Trainer {
     }
 
     /// Scores the network, with A only, on the test data.
-    pub fn test(&mut self) -> Score {
+    ///
+    /// # Errors
+    /// If too many images are broken.
+    pub fn test(&mut self) -> Result<Score, TrainError> {
         self.task.test(&mut self.network, self.isa)
     }
 
-    fn diverged(&self, what: String) -> TrainError {
-        TrainError::Diverged { what, step: self.step, kept: "nothing was saved since".to_owned() }
+    /// What is wrong with the images of a folder that were found broken, and replaced or left out, since this was last asked.
+    pub fn broken_images(&self) -> Vec<String> {
+        self.task.broken_images()
     }
 
     /// The config it was made from.
@@ -319,7 +355,19 @@ impl Trainer {
             dense_gradients: self.dense_gradient_share(),
             dense_passes: if snip { 1.0 / steps.max(1) as f64 } else { 0.0 },
         };
-        Flops::of(layers, &shares, pruned, |layer| self.task.share_of_positions(&layer.name))
+        let pixels = self.pixels();
+        // An embedding comes before the linear layers.
+        let first = layers.len() - pixels.len();
+        let positions = |number: usize, layer: &LayerSummary| {
+            let pixels = number.checked_sub(first).map_or(1, |number| pixels[number]);
+            pixels as f64 * self.task.share_of_positions(&layer.name)
+        };
+        Flops::of(layers, &shares, pruned, positions)
+    }
+
+    /// For how many positions each linear layer computes for one of the network's.
+    fn pixels(&self) -> Vec<usize> {
+        self.config.shape(self.network.input(), self.network.outputs()).pixels()
     }
 
     /// Steps in an epoch.
@@ -340,18 +388,10 @@ pub(crate) fn prepare(config: &Config, network: &mut Network) -> Optimizer {
         config.optimizer.penalty_kind(),
         config.optimizer.penalty as f32,
     );
-    network.visit(&mut |_, parameter| match parameter {
-        ParameterMut::Sparse(weight) => optimizer.prepare(weight.parameter_mut()),
-        ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
-            optimizer.prepare(parameter)
+    network.visit(&mut |_, parameter| {
+        if let Some(trained) = parameter.trained() {
+            optimizer.prepare(trained);
         }
     });
     optimizer
-}
-
-fn values_of<'a>(parameter: &'a ParameterMut<'_>) -> &'a topkast::Parameter {
-    match parameter {
-        ParameterMut::Sparse(weight) => weight.parameter(),
-        ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => parameter,
-    }
 }

@@ -179,16 +179,16 @@ fn first_not_finite(values: &[f32]) -> Option<usize> {
 /// If that file cannot be used, or the config does not fit the data.
 pub(crate) fn begin(
     config: &Config,
-    inputs: usize,
+    input: [usize; 3],
     classes: usize,
 ) -> Result<(Network, Option<Fingerprint>), TrainError> {
     if config.model.weights().is_empty() {
-        return Ok((config.network(inputs, classes)?, None));
+        return Ok((config.network(input, classes)?, None));
     }
     let file = WeightsFile::open(Path::new(config.model.weights()))?;
-    let layers = file.layers(&config.shape(inputs, classes))?;
+    let layers = file.layers(&config.shape(input, classes))?;
     let network = config
-        .network_of(inputs, classes, |number, size, plan, seed| layers[number].linear(size, plan, seed))?;
+        .network_of(input, classes, |number, size, plan, seed| layers[number].linear(size, plan, seed))?;
     Ok((network, Some(file.fingerprint())))
 }
 

@@ -76,7 +76,7 @@ fn steps_allocate_nothing_and_refreshes_little() {
         nothing_allocated(&place, &["optimizer.kind=adamw", "sparsity.explore=random"]);
         nothing_allocated(&place, &["optimizer.clip_norm=1", "model.dropout=0.2"]);
         nothing_allocated(&place, &["model.activation=gelu", "sparsity.explore_until=0.5"]);
-        nothing_allocated(&place, &["sparsity.method=static"]);
+        nothing_allocated(&place, &["sparsity.method=static", "data.augment=crop-flip"]);
         nothing_allocated(&place, &SET);
         nothing_allocated(&place, &RIGL);
         // Its choice is made before the steps, from tiles of θ⁰ and of the gradient.

@@ -20,6 +20,7 @@ fn values(trainer: &mut Trainer) -> BTreeMap<String, BTreeMap<u64, u32>> {
             ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                 values.extend((0..).zip(parameter.values.iter().map(|value| value.to_bits())));
             }
+            ParameterMut::Statistic(_) => {}
         }
         all.insert(name.to_owned(), values);
     });

@@ -18,7 +18,7 @@ use common::{Tensors, Workplace, finish, tensors};
 use counting::allocated_by;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use topkast_train::checkpoint::Checkpoint;
+use topkast_train::checkpoint::{Checkpoint, seal};
 use topkast_train::{TrainError, Trainer, load_trained};
 
 /// The largest allocation that anything about a checkpoint of some kilobytes may make.
@@ -115,6 +115,12 @@ fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
+/// As [`put`], with the checksum that the bytes have to have.
+fn put_sealed(path: &Path, mut bytes: Vec<u8>) {
+    seal(&mut bytes);
+    put(path, &bytes);
+}
+
 /// Replaces the tensors of the checkpoint at `path`; its metadata stays.
 fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
     let bytes = fs::read(path).unwrap();
@@ -125,7 +131,7 @@ fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
     let views = all
         .iter()
         .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    put(path, &safetensors::serialize(views, metadata).unwrap());
+    put_sealed(path, safetensors::serialize(views, metadata).unwrap());
 }
 
 /// Replaces the state, JSON, in the checkpoint at `path`; its tensors stay.
@@ -135,7 +141,7 @@ fn rewrite_state(path: &Path, edit: impl FnOnce(&str) -> String) {
     let state = metadata.get_mut("topkast").unwrap();
     *state = edit(state);
     let all = SafeTensors::deserialize(&bytes).unwrap();
-    put(path, &safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
+    put_sealed(path, safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
 }
 
 /// The numbers of a tensor of 2-byte columns, edited.
@@ -192,7 +198,56 @@ fn followed_by_more_it_is_refused() {
     assert!(setting.refusal().starts_with("not a whole Topkast checkpoint: "));
 }
 
-/// Flips bits of up to three bytes, thousands of times. What is accepted nevertheless must be trainable.
+/// A bit of every byte, whatever it belongs to: length, header, state, checksum, padding, every tensor.
+#[test]
+fn no_flipped_bit_goes_unnoticed() {
+    let setting = Setting::new();
+    let mut bytes = fs::read(&setting.path).unwrap();
+    let ((), allocated) = allocated_by(|| {
+        for at in 0..bytes.len() {
+            let flip = 1 << (at % 8);
+            bytes[at] ^= flip;
+            put(&setting.path, &bytes);
+            let message = Checkpoint::read(&setting.path).map(drop).unwrap_err().to_string();
+            assert!(message.contains("state.safetensors: ") && !message.contains('\n'), "{at}: {message}");
+            bytes[at] ^= flip;
+        }
+    });
+    assert!(allocated.largest < BOUND, "{allocated:?}");
+    // Of tensors, nothing but the checksum tells.
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    put(&setting.path, &bytes);
+    let message = Checkpoint::read(&setting.path).map(drop).unwrap_err().to_string();
+    assert!(message.contains("bytes have changed since"), "{message}");
+}
+
+#[test]
+fn another_format_is_refused_by_its_number() {
+    for format in [0, 1, 4, 4_000_000_000u32] {
+        let mut setting = Setting::new();
+        rewrite_state(&setting.path, |state| state.replace("\"format\":3", &format!("\"format\":{format}")));
+        let message = setting.refusal();
+        assert!(
+            message.starts_with(&format!("written in format {format}; this version of Topkast")),
+            "{message}"
+        );
+        assert!(message.contains("reads 2 to 3: use the one that wrote it"), "{message}");
+    }
+}
+
+#[test]
+fn without_its_checksum_it_is_refused() {
+    let mut setting = Setting::new();
+    let bytes = fs::read(&setting.path).unwrap();
+    let mut metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
+    metadata.remove("crc32c").unwrap();
+    let all = SafeTensors::deserialize(&bytes).unwrap();
+    put(&setting.path, &safetensors::serialize(all.tensors(), Some(metadata)).unwrap());
+    assert_eq!(setting.refusal(), "not a whole Topkast checkpoint: its metadata has no `crc32c` entry");
+}
+
+/// Flips bits of up to three bytes, thousands of times, under a checksum that fits. What is accepted nevertheless must be trainable.
 #[test]
 fn bit_flips_neither_panic_nor_take_much_memory() {
     let mut setting = Setting::new();
@@ -212,7 +267,7 @@ fn bit_flips_neither_panic_nor_take_much_memory() {
             for _ in 0..=draw(3) {
                 bytes[draw(range)] ^= 1 << draw(8);
             }
-            put(&setting.path, &bytes);
+            put_sealed(&setting.path, bytes);
             if setting.open().is_ok() {
                 accepted += 1;
                 if setting.trainer.steps_done() < setting.trainer.total_steps() {

@@ -222,7 +222,7 @@ fn dense_products_stay_as_decided() {
     resumed.save(&place.join("got"), 0.0).unwrap();
     assert_same(&tensors(&place.join("got")), &tensors(&place.join("want")), "resumed");
     let mut loaded = load_trained(&place.join("want")).unwrap();
-    assert_eq!(loaded.score(&place.join("")).unwrap(), trainer.test());
+    assert_eq!(loaded.score(&place.join("")).unwrap().0, trainer.test().unwrap());
     let layers = layer_summaries(&mut loaded.network, &loaded.config, &loaded.state.products);
     let told = layers.iter().map(|layer| (layer.products, layer.sparse_ms, layer.dense_ms));
     assert_eq!(

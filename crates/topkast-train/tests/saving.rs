@@ -10,7 +10,7 @@ use common::{Workplace, advance, assert_same, finish, restored, tensors};
 use topkast::{Moments, Parameter};
 use topkast_nn::ParameterMut;
 use topkast_train::checkpoint::Checkpoint;
-use topkast_train::{Outcome, RunDir, TrainError, load_trained, run};
+use topkast_train::{Event, Outcome, RunDir, TrainError, load_trained, read_metrics, run};
 
 /// Saves after 4 steps, lets `obstruct` put something in the way of the temporary file, and tries again after 6.
 fn failing_save(obstruct: impl Fn(&Path), expected: &str) {
@@ -110,7 +110,10 @@ fn diverged(leap: &str, what: &str) {
 
 #[test]
 fn a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_checkpoint() {
-    diverged("1e25", "the loss is not a finite number");
+    diverged(
+        "1e25",
+        "the loss, from the output of hidden.1 on, is not a finite number at step 8; the checkpoint of step 7",
+    );
 }
 
 #[test]
@@ -175,4 +178,126 @@ fn a_wide_weight_is_stored_row_by_row() {
             pattern.for_each_by_index(|index, entry| assert_eq!(at[&index], held[entry], "{name}.{part}"));
         }
     });
+}
+
+/// The steps in the names of the older checkpoints of a run, each of which is the checkpoint of that step.
+fn older(dir: &RunDir) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(dir.path().join("checkpoint-older")) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut steps: Vec<u64> = paths
+        .map(|path| {
+            let step = Checkpoint::read(&path).unwrap().state.step;
+            assert_eq!(path.file_name().unwrap().to_str().unwrap(), format!("step-{step}.safetensors"));
+            step
+        })
+        .collect();
+    steps.sort_unstable();
+    steps
+}
+
+#[test]
+fn the_last_checkpoints_and_the_best_are_kept() {
+    for (keep, reservoir) in [(1, "implicit"), (2, "implicit"), (2, "dense"), (4, "implicit"), (100, "dense")]
+    {
+        let place = Workplace::new();
+        let dir = RunDir::create(&place.join("run")).unwrap();
+        let (keep_setting, reservoir) =
+            (format!("train.keep_checkpoints={keep}"), format!("sparsity.reservoir={reservoir}"));
+        let overrides = [
+            &*keep_setting,
+            &*reservoir,
+            "train.checkpoint_every=2",
+            "train.evaluate_every=3",
+            "optimizer.lr=0.3",
+        ];
+        run_to_the_end(&place, &dir, &overrides).unwrap();
+        // Checkpoints at multiples of 2, 3 and 5, the length of an epoch.
+        let all = [2, 3, 4, 5, 6, 8, 9, 10, 12];
+        let count = all.len().min(keep) - 1;
+        assert_eq!(older(&dir), all[all.len() - 1 - count..all.len() - 1], "{keep}");
+        let accuracies: Vec<(u64, f64)> = read_metrics(&dir.metrics())
+            .unwrap()
+            .iter()
+            .filter_map(|record| Some((record["step"].as_u64()?, record.get("test_accuracy")?.as_f64()?)))
+            .collect();
+        assert_eq!(accuracies.iter().map(|&(step, _)| step).collect::<Vec<_>>(), [3, 6, 9, 12]);
+        // The first of equally good ones.
+        let best = accuracies.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        let state = Checkpoint::read(&dir.best_checkpoint()).unwrap().state;
+        assert_eq!((state.step, state.best.map(|it| (it.step, it.value))), (best.0, Some(*best)));
+        let newest = Checkpoint::read(&dir.checkpoint()).unwrap().state;
+        assert_eq!((newest.step, newest.best), (12, state.best));
+    }
+}
+
+/// What a run that was stopped again and again keeps is what one that never was does, whatever was lost in between.
+#[test]
+fn a_resumed_run_keeps_the_same_checkpoints() {
+    let place = Workplace::new();
+    let overrides = [
+        "train.keep_checkpoints=3",
+        "train.checkpoint_every=1",
+        "train.evaluate_every=2",
+        "optimizer.lr=0.3",
+    ];
+    let whole = RunDir::create(&place.join("whole")).unwrap();
+    run_to_the_end(&place, &whole, &overrides).unwrap();
+    let dir = RunDir::create(&place.join("stopped")).unwrap();
+    loop {
+        let stop = AtomicBool::new(false);
+        let mut steps = 0;
+        let outcome = run(place.config(&overrides), &dir, &stop, &mut |event| {
+            if let Event::Step { .. } = event {
+                steps += 1;
+                stop.store(steps == 2, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        if matches!(outcome.unwrap(), Outcome::Finished(_)) {
+            break;
+        }
+        // As if it had been killed before the newest checkpoint was called the best.
+        let best = Checkpoint::read(&dir.checkpoint()).unwrap().state;
+        if best.best.is_some_and(|it| it.step == best.step) {
+            fs::remove_file(dir.best_checkpoint()).unwrap();
+        }
+    }
+    assert_eq!(older(&dir), older(&whole));
+    assert_same(&tensors(&dir.best_checkpoint()), &tensors(&whole.best_checkpoint()), "best");
+}
+
+#[test]
+fn a_checkpoint_that_somebody_went_back_to_leaves_later_ones_alone() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("run")).unwrap();
+    let overrides = ["train.checkpoint_every=4", "train.keep_checkpoints=3"];
+    run_to_the_end(&place, &dir, &overrides).unwrap();
+    assert_eq!(older(&dir), [8, 10]);
+    let want = tensors(&dir.checkpoint());
+    fs::copy(dir.path().join("checkpoint-older/step-8.safetensors"), dir.checkpoint()).unwrap();
+    run_to_the_end(&place, &dir, &overrides).unwrap();
+    assert_same(&tensors(&dir.checkpoint()), &want, "gone back");
+    assert_eq!(older(&dir), [8, 10]);
+}
+
+/// A run ends where a checkpoint cannot be written, says which one is kept, and goes on from it.
+#[test]
+fn a_run_that_cannot_be_saved_says_what_is_kept() {
+    let place = Workplace::new();
+    let dir = RunDir::create(&place.join("run")).unwrap();
+    let in_the_way = dir.path().join("checkpoint/state.safetensors.tmp");
+    let overrides = ["train.checkpoint_every=4"];
+    let error = run(place.config(&overrides), &dir, &AtomicBool::new(false), &mut |event| {
+        if let Event::Step { report, .. } = event
+            && report.step == 5
+        {
+            // By now that of step 4 is on disk, or else about to be.
+            while !dir.checkpoint().exists() || fs::create_dir(&in_the_way).is_err() {}
+        }
+    });
+    let message = error.unwrap_err().to_string();
+    assert!(message.starts_with(&format!("cannot write {}: ", dir.checkpoint().display())), "{message}");
+    let kept = format!("; the checkpoint of step 4 is kept in {}", dir.checkpoint().display());
+    assert!(message.contains(&kept) && message.ends_with("go on by --resume"), "{message}");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert!(matches!(run_to_the_end(&place, &dir, &overrides).unwrap(), Outcome::Finished(_)));
 }

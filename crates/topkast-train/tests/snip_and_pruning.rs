@@ -37,6 +37,7 @@ fn dense_layers(network: &mut Network) -> Vec<Dense> {
             layers.push(Dense { theta, rows, width, sparse: false });
         }
         ParameterMut::Bias(bias) => assert!(bias.values.iter().all(|&value| value == 0.0)),
+        ParameterMut::Statistic(_) => {}
     });
     layers
 }
@@ -83,7 +84,15 @@ fn first_batch(config: &Config) -> Vec<(Vec<f64>, usize)> {
     order.shuffle(config.seed, 0);
     let (mut x, mut labels) = (topkast_kernels::Matrix::default(), Vec::new());
     let samples = order.batch(0, config.train.batch);
-    data::fill_batch(&split.train, &normalizer, samples, &mut x, &mut labels);
+    data::fill_batch(
+        &split.train,
+        &normalizer,
+        data::Layout::Features,
+        data::Views::PLAIN,
+        samples,
+        &mut x,
+        &mut labels,
+    );
     let sample = |(position, label): (usize, &u32)| {
         let features = (0..x.features()).map(|feature| f64::from(x.get(feature, position)));
         (features.collect(), *label as usize)
@@ -130,7 +139,7 @@ fn snip_chooses_what_a_dense_network_would() {
             ["sparsity.method=snip", "sparsity.forward=0.9", &distribution, extra, "model.dropout=0.3"];
         let config = place.config(&settings);
         let mut trainer = place.trainer(&settings);
-        let layers = dense_layers(&mut config.network(64, 4).unwrap());
+        let layers = dense_layers(&mut config.network([64, 1, 1], 4).unwrap());
         let saliencies = saliencies(&layers, &first_batch(&config));
         let sparse = || layers.iter().zip(&saliencies).filter(|(layer, _)| layer.sparse);
         let all = chosen(&mut trainer);
@@ -172,7 +181,7 @@ fn snip_keeps_its_choice_and_values() {
     let mut active = place.trainer(&settings("sparsity.init_scale=active"));
     let first = chosen(&mut full);
     assert_eq!(chosen(&mut active), first);
-    let mut network = place.config(&settings("sparsity.init_scale=full")).network(64, 4).unwrap();
+    let mut network = place.config(&settings("sparsity.init_scale=full")).network([64, 1, 1], 4).unwrap();
     let theta: Vec<f64> =
         dense_layers(&mut network).into_iter().filter(|it| it.sparse).flat_map(|it| it.theta).collect();
     let mut want: Vec<f64> = first.iter().map(|&number| theta[number]).collect();

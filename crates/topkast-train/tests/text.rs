@@ -173,9 +173,9 @@ fn it_learns_and_generates() {
     assert_eq!(after.metric, Metric::BitsPerCharacter);
     assert!(after.value() < 1.5 && before.value() > 4.0, "{} to {}", before.value(), after.value());
     trainer.save(&place.path("end"), 0.0).unwrap();
-    let test = trainer.test();
+    let test = trainer.test().unwrap();
     let mut trained = load_trained(&place.path("end")).unwrap();
-    assert_eq!(trained.score(&place.path("sums.txt")).unwrap(), test);
+    assert_eq!(trained.score(&place.path("sums.txt")).unwrap().0, test);
     let mut text = |temperature, seed| {
         let Purpose::LanguageModel(network) = trained.purpose() else { panic!("it was trained on a text") };
         let prompt = network.vocabulary().encode("3 and 4 ").unwrap();
@@ -217,7 +217,7 @@ fn words_are_learnt_by_an_adaptive_table() {
     );
 
     let mut trained = load_trained(&dir.checkpoint()).unwrap();
-    let score = trained.score(&place.path("")).unwrap();
+    let (score, _) = trained.score(&place.path("")).unwrap();
     assert_eq!((score.value(), score.accuracy), (perplexity, None));
     assert_eq!(score.to_string(), format!("perplexity {perplexity:.2}"));
     let Purpose::LanguageModel(network) = trained.purpose() else { panic!("it was trained on a text") };
@@ -306,7 +306,9 @@ fn layers_are_known_by_name() {
 fn the_recipe_for_wikitext_is_of_the_papers_size() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/wikitext103-285m.toml");
     let config = Config::load(Some(&recipe), &[]).unwrap();
-    let NetworkShape::TransformerXl(shape) = config.shape(1, 267_735) else { panic!("{:?}", config.model) };
+    let NetworkShape::TransformerXl(shape) = config.shape([1; 3], 267_735) else {
+        panic!("{:?}", config.model)
+    };
     let sparse: usize = shape.layers().iter().map(|(_, [rows, columns])| rows * columns).sum();
     assert_eq!((sparse, shape.embedding()), (245_366_784, Ok(38_587_210)));
     // Biases of linear layers; u and w; gains and biases of two norms.

@@ -261,7 +261,7 @@ fn without_its_file_a_run_can_be_scored_but_not_resumed() {
         restored(config.clone(), &path);
         fs::remove_file(&setting.path).unwrap();
         let mut loaded = load_trained(&path).unwrap();
-        assert_eq!(loaded.score(&setting.place.join("")).unwrap(), trainer.test());
+        assert_eq!(loaded.score(&setting.place.join("")).unwrap().0, trainer.test().unwrap());
         let layers = layer_summaries(&mut loaded.network, &config, &[]);
         assert_eq!(layers, layer_summaries(trainer.network(), &config, &[]));
         assert_eq!(layers[0].dormant > 0, overrides[0].contains("reservoir"));

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{Distribution, Seed};
 
 /// How a weight's θ⁰ is distributed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Init {
     /// Its shape.
     pub distribution: Distribution,
@@ -16,13 +16,15 @@ pub struct Init {
     pub scale: Scale,
 }
 
-/// The variance of initial weights, from the numbers of inputs and outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The variance of initial weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Variance {
     /// 2 / inputs (He et al. 2015, for ReLU).
     Kaiming,
     /// 2 / (inputs + outputs) (Glorot and Bengio 2010).
     Xavier,
+    /// This number, whatever the shape.
+    Of(f64),
 }
 
 /// What a sparse weight's initial variance is fitted to.
@@ -43,11 +45,12 @@ impl Init {
 
     /// The standard deviation of a dense weight `[rows × width]`.
     pub fn deviation(&self, rows: usize, width: usize) -> f64 {
-        let fan = match self.variance {
-            Variance::Kaiming => width as f64,
-            Variance::Xavier => rows as f64 + width as f64,
+        let variance = match self.variance {
+            Variance::Kaiming => 2.0 / width as f64,
+            Variance::Xavier => 2.0 / (rows as f64 + width as f64),
+            Variance::Of(variance) => variance,
         };
-        (2.0 / fan).sqrt()
+        variance.sqrt()
     }
 
     /// `count` independent draws with this standard deviation.
@@ -114,5 +117,6 @@ mod tests {
         let init = Init::kaiming_normal(Scale::Full);
         assert_eq!(init.deviation(8, 50), 0.2);
         assert_eq!(Init { variance: Variance::Xavier, ..init }.deviation(150, 50), 0.1);
+        assert_eq!(Init { variance: Variance::Of(0.25), ..init }.deviation(150, 50), 0.5);
     }
 }

@@ -40,4 +40,7 @@ pub use reservoir::{Reservoir, ReservoirKind};
 pub use schedule::{Schedule, Shape};
 pub use seed::Seed;
 pub use selection::Entry;
-pub use weight::{Changed, Explore, Global, Largest, SparseWeight, Topology, WeightError, random_counts};
+pub use weight::{
+    Changed, DenseGradient, Explore, Global, GradientTile, Largest, SparseWeight, Topology, WeightError,
+    random_counts,
+};

@@ -80,7 +80,7 @@ impl Optimizer {
     }
 
     /// Updates the entries `part` of `parameter` with its gradient times `gradient_scale` and a penalty with
-    /// coefficient `coefficient`.
+    /// coefficient `coefficient`. Returns whether what it wrote is finite: it is not where the gradient was not.
     ///
     /// # Panics
     /// If `part` is out of range, or [`prepare`](Self::prepare) was not called for this parameter.
@@ -92,7 +92,7 @@ impl Optimizer {
         parameter: &mut Parameter,
         part: Range<usize>,
         coefficient: f32,
-    ) {
+    ) -> bool {
         let penalty = match self.penalty_kind {
             _ if coefficient == 0.0 => Penalty::None,
             PenaltyKind::L2 => Penalty::L2(coefficient),
@@ -103,7 +103,7 @@ impl Optimizer {
         match self.hyper {
             Hyper::Sgd { momentum, nesterov } => {
                 let first = if momentum == 0.0 { &mut [] } else { &mut first[part] };
-                sgd(isa, &Sgd { lr, momentum, nesterov, gradient_scale, penalty }, values, gradient, first);
+                sgd(isa, &Sgd { lr, momentum, nesterov, gradient_scale, penalty }, values, gradient, first)
             }
             Hyper::Adam { epsilon, .. } | Hyper::AdamW { epsilon, .. } => {
                 let step = Adam {
@@ -122,7 +122,7 @@ impl Optimizer {
                     &mut first[part.clone()],
                     &mut second[part.clone()],
                     &mut age[part],
-                );
+                )
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use thiserror::Error;
-use topkast_kernels::{Cell, Csr, CsrEdit, CsrError, Transposed};
+use topkast_kernels::{Cell, Convolution, Csr, CsrEdit, CsrError, Transposed, Turned};
 
 use crate::Remap;
 use crate::changes::Changes;
@@ -18,6 +18,7 @@ pub struct Pattern {
     active: Csr,
     explore: Csr,
     transposed: OnceLock<Transposed>,
+    turned: OnceLock<Turned>,
 }
 
 /// Scratch of [`Pattern::exchange_transposed`].
@@ -66,7 +67,7 @@ impl Pattern {
                 }
             }
         }
-        Ok(Self { active, explore, transposed: OnceLock::new() })
+        Ok(Self { active, explore, transposed: OnceLock::new(), turned: OnceLock::new() })
     }
 
     /// Number of outputs.
@@ -104,10 +105,56 @@ impl Pattern {
         self.transposed.get_or_init(|| self.active.transposed())
     }
 
+    /// A by input channel, for the input gradient of a convolution; made when first asked for, and again after every change of A.
+    ///
+    /// # Panics
+    /// If the weight is not one of such a convolution.
+    pub fn turned(&self, convolution: &Convolution) -> &Turned {
+        self.turned.get_or_init(|| convolution.turned(&self.active))
+    }
+
     /// All entries: A's in row-major order, then those of B∖A in row-major order, as a checkpoint lists them.
     pub fn entries_by_row(&self) -> impl Iterator<Item = usize> + '_ {
         let explored = self.active.entries();
         self.active.entries_by_row().chain(self.explore.entries_by_row().map(move |entry| explored + entry))
+    }
+
+    /// `to`, in the pattern's order, is overwritten with `from`, which lists entries as [`entries_by_row`](Self::entries_by_row) does.
+    ///
+    /// # Panics
+    /// If either has not one number for each entry of B.
+    pub fn by_entry<T: Copy + Send + Sync>(&self, from: &[T], to: &mut [T]) {
+        let border = self.active.entries();
+        let ([from, rest], [to, others]) =
+            (<[_; 2]>::from(from.split_at(border)), to.split_at_mut(border).into());
+        self.active.by_entry(from, to);
+        self.explore.by_entry(rest, others);
+    }
+
+    /// `to`, which lists entries as [`entries_by_row`](Self::entries_by_row) does, is overwritten with `from`, in the pattern's order.
+    ///
+    /// # Panics
+    /// If either has not one number for each entry of B.
+    pub fn by_row<T: Copy + Send + Sync>(&self, from: &[T], to: &mut [T]) {
+        let border = self.active.entries();
+        let ([from, rest], [to, others]) =
+            (<[_; 2]>::from(from.split_at(border)), to.split_at_mut(border).into());
+        self.active.by_row(from, to);
+        self.explore.by_row(rest, others);
+    }
+
+    /// A and B∖A from flat indices, each of them ascending.
+    ///
+    /// # Errors
+    /// If they do not ascend, are not of such a weight, are shared, or too many.
+    pub fn from_indices(
+        rows: usize,
+        width: usize,
+        active: impl ExactSizeIterator<Item = u64>,
+        explore: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<Self, PatternError> {
+        let active = csr_of(rows, width, active).map_err(PatternError::Active)?;
+        Self::new(active, csr_of(rows, width, explore).map_err(PatternError::Explore)?)
     }
 
     /// Calls `visit(flat index, entry)` for all of B in ascending order of flat index.
@@ -156,6 +203,7 @@ impl Pattern {
         // In the order in which `Remap` lists what comes with them.
         let into_explore = demoted.chain(changes.into_explore.iter().map(|entry| cell(width, entry.index)));
         let from_explore = changes.from_explore.iter().map(|leaver| leaver.cell);
+        self.turned.take();
         let Self { active, explore, .. } = self;
         let Remap { active: edit, explore: explore_edit, .. } = remap;
         rayon::join(
@@ -174,10 +222,11 @@ impl Pattern {
         }
     }
 
-    /// Bytes of the structure, with the transposed index where it has been made.
+    /// Bytes of the structure, with what the input gradient needs where that has been made.
     pub fn bytes(&self) -> usize {
         let transposed = self.transposed.get().map_or(0, Transposed::bytes);
-        self.active.bytes() + self.explore.bytes() + transposed
+        let turned = self.turned.get().map_or(0, Turned::bytes);
+        self.active.bytes() + self.explore.bytes() + transposed + turned
     }
 }
 
@@ -199,6 +248,25 @@ impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.active == other.active && self.explore == other.explore
     }
+}
+
+/// The structure of these entries, whatever they are.
+fn csr_of(rows: usize, width: usize, indices: impl ExactSizeIterator<Item = u64>) -> Result<Csr, CsrError> {
+    let mut builder = CsrBuilder::new(rows, width, indices.len());
+    let (total, mut next) = (rows as u64 * width as u64, 0);
+    for index in indices {
+        if index >= total {
+            return Err(CsrError::Column { row: rows, column: (index - total) as usize, width });
+        }
+        if index < next {
+            let row = (index / width as u64) as usize;
+            let column = |index: u64| (index % width as u64) as usize;
+            return Err(CsrError::Order { row, column: column(next - 1), next: column(index) });
+        }
+        next = index + 1;
+        builder.push(index);
+    }
+    builder.finish()
 }
 
 /// Builds the [`Csr`] of entries given in ascending order of flat index.

@@ -15,6 +15,7 @@ use crate::{
 
 mod choice;
 mod drop_and_grow;
+mod fixed;
 mod global;
 mod largest;
 mod pruning;
@@ -31,6 +32,7 @@ use choice::Choice;
 pub use global::{Changed, Global, random_counts};
 pub use largest::Largest;
 use refresh::{Refresher, State};
+pub use tiles::{DenseGradient, GradientTile};
 pub use topology::{Explore, Topology};
 
 /// A weight `[rows × width]` of which only the entries in B are held, see [`Pattern`] for their order.
@@ -276,17 +278,26 @@ impl SparseWeight {
     }
 
     /// One optimizer step: A with the penalty λ, B∖A with λ/D (paper §2.3) unless `explore` is false, which leaves
-    /// B∖A as it is.
-    pub fn update(&mut self, optimizer: &Optimizer, isa: Isa, lr: f32, gradient_scale: f32, explore: bool) {
+    /// B∖A as it is. Returns whether what it wrote is finite: it is not where the gradient was not.
+    pub fn update(
+        &mut self,
+        optimizer: &Optimizer,
+        isa: Isa,
+        lr: f32,
+        gradient_scale: f32,
+        explore: bool,
+    ) -> bool {
         let Counts { active, backward } = self.counts;
         // A weight that had no entries had no state either.
         optimizer.prepare(&mut self.parameter);
         let penalty = optimizer.penalty();
-        optimizer.update(isa, lr, gradient_scale, &mut self.parameter, 0..active, penalty);
+        let mut finite = optimizer.update(isa, lr, gradient_scale, &mut self.parameter, 0..active, penalty);
         if explore && backward > active {
             let penalty = (f64::from(penalty) / self.density()) as f32;
-            optimizer.update(isa, lr, gradient_scale, &mut self.parameter, active..backward, penalty);
+            finite &=
+                optimizer.update(isa, lr, gradient_scale, &mut self.parameter, active..backward, penalty);
         }
+        finite
     }
 
     /// Chooses A and B again from θ (paper §2.1): the only way they change under top-kast, unless by [`Global`]. |A| and |B| stay; values

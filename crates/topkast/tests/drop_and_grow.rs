@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::{
-    Counts, Hyper, Init, Moments, Optimizer, Parameter, PenaltyKind, ReservoirKind, Scale, Seed,
-    SparseWeight, Topology,
+    Counts, DenseGradient, Hyper, Init, Moments, Optimizer, Parameter, PenaltyKind, ReservoirKind, Scale,
+    Seed, SparseWeight, Topology,
 };
 use topkast_kernels::{Isa, Matrix};
 
@@ -158,7 +158,8 @@ fn check_rigl(
     let mut want = kept(&before, count);
     let grown = largest_gradients(dy, x, &want, count);
     want.extend(grown);
-    let newly = pool.install(|| weight.rigl(fraction, isa, dy, x).unwrap().newly_active());
+    let newly =
+        pool.install(|| weight.rigl(fraction, isa, &DenseGradient::of(dy, x)).unwrap().newly_active());
     let after = held(weight);
     assert!(
         after.keys().eq(&want),
@@ -196,7 +197,9 @@ fn rigl_does_not_depend_on_threads() {
     let on = |threads| {
         let mut weight = weight(Topology::Rigl, shape, 9000, 1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| weight.rigl(0.5, Isa::current().unwrap(), &dy, &x).unwrap().newly_active());
+        pool.install(|| {
+            weight.rigl(0.5, Isa::current().unwrap(), &DenseGradient::of(&dy, &x)).unwrap().newly_active()
+        });
         held(&weight)
     };
     let want = on(1);
@@ -228,9 +231,11 @@ fn set_grows_uniformly() {
 fn a_weight_of_another_topology_stays() {
     let x = Matrix::zeros(3, 1);
     let mut fixed = weight(Topology::Static, [3, 3], 4, 1);
-    assert!(fixed.set(0.5, 1).is_none() && fixed.rigl(0.5, Isa::portable(), &x, &x).is_none());
+    assert!(
+        fixed.set(0.5, 1).is_none() && fixed.rigl(0.5, Isa::portable(), &DenseGradient::of(&x, &x)).is_none()
+    );
     let mut set = weight(Topology::Set, [3, 3], 4, 1);
-    assert!(set.rigl(0.5, Isa::portable(), &x, &x).is_none());
+    assert!(set.rigl(0.5, Isa::portable(), &DenseGradient::of(&x, &x)).is_none());
     let mut rigl = weight(Topology::Rigl, [3, 3], 4, 1);
     assert!(rigl.set(0.5, 1).is_none());
 }

@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use topkast::reservoir::DenseReservoir;
 use topkast::{
-    Counts, Hyper, Init, Largest, Optimizer, PenaltyKind, ReservoirKind, Scale, Seed, SparseWeight, Topology,
-    WeightError,
+    Counts, DenseGradient, Hyper, Init, Largest, Optimizer, PenaltyKind, ReservoirKind, Scale, Seed,
+    SparseWeight, Topology, WeightError,
 };
 use topkast_kernels::{Buffer, Isa, Matrix};
 
@@ -60,7 +60,12 @@ proptest! {
             let dy = Matrix::from_rows(rows, positions, &whole(rows * positions, &mut random));
             let x = Matrix::from_rows(width, positions, &whole(width * positions, &mut random));
             let weight = of(Topology::Snip, [rows, width], &theta);
-            weight.offer_saliencies(Isa::current().unwrap(), &dy, &x, start as u64, &mut largest);
+            weight.offer_saliencies(
+                Isa::current().unwrap(),
+                &DenseGradient::of(&dy, &x),
+                start as u64,
+                &mut largest,
+            );
             for (index, theta) in theta.iter().enumerate() {
                 let pairs = dy.row(index / width).iter().zip(x.row(index % width));
                 let gradient: f64 = pairs.map(|(dy, x)| f64::from(dy * x)).sum();

@@ -13,7 +13,8 @@ use topkast_kernels::{
     naive, sddmm_bf16_pair, sddmm_pair, spmm, spmm_transposed,
 };
 
-use super::{Machine, agree, in_pool, quartiles, timed};
+use super::products::{PRODUCTS, Times, times};
+use super::{Machine, agree, in_pool, timed};
 use crate::failure::{Failure, print_line};
 
 /// Time one linear layer: forward, input gradient and weight gradient, sparse and dense
@@ -50,17 +51,6 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Quartiles of the milliseconds of the three products and of all together, over rounds in which sparse and dense take
-/// turns.
-type Times = [[f64; 3]; 4];
-
-const PRODUCTS: [&str; 4] = ["forward", "input_gradient", "weight_gradient", "total"];
-
-fn times(rounds: &[[f64; 3]]) -> Times {
-    let product = |which: usize| quartiles(rounds.iter().map(|round| round[which]));
-    [product(0), product(1), product(2), quartiles(rounds.iter().map(|round| round.iter().sum()))]
 }
 
 /// Roundings in sums of some thousand products, relative to the largest sum.

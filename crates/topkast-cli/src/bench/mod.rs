@@ -1,8 +1,12 @@
 //! `topkast bench`: times sparse against dense on this machine.
 
 mod block;
+mod convolution;
+mod inference;
 mod layer;
+mod products;
 mod refresh;
+mod resnet;
 mod sides;
 mod step;
 mod turns;
@@ -19,17 +23,23 @@ use crate::failure::Failure;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Layer(layer::Arguments),
+    Convolution(convolution::Arguments),
     Step(step::Arguments),
     Block(block::Arguments),
+    Resnet(resnet::Arguments),
     Refresh(refresh::Arguments),
+    Inference(inference::Arguments),
 }
 
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Layer(arguments) => layer::run(arguments),
+        Command::Convolution(arguments) => convolution::run(arguments),
         Command::Step(arguments) => step::run(arguments),
         Command::Block(arguments) => block::run(arguments),
+        Command::Resnet(arguments) => resnet::run(arguments),
         Command::Refresh(arguments) => refresh::run(arguments),
+        Command::Inference(arguments) => inference::run(arguments),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use topkast_train::data::{Dataset, Images, Split};
+use topkast_train::data::{Dataset, ImageShape, Images, Split};
 use topkast_train::{Config, TrainError, Trainer};
 
 use super::sides::{Report, Side};
@@ -141,8 +141,9 @@ impl Arguments {
         let classes = self.outputs.min(256);
         let mut part = |count: usize| {
             let pixels = random.by_ref().take(count * self.inputs as usize).collect();
-            let labels = random.by_ref().take(count).map(|byte| (u32::from(byte) % classes) as u8).collect();
-            let images = Images { count, height: 1, width: self.inputs as usize, pixels };
+            let labels = random.by_ref().take(count).map(|byte| u32::from(byte) % classes).collect();
+            let shape = ImageShape::grey(1, self.inputs as usize);
+            let images = Images { count, shape, pixels };
             Dataset::new(images, labels, self.outputs as usize)
         };
         Ok(Split { train: part(samples)?, test: part(1)? })

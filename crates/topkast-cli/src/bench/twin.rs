@@ -67,6 +67,7 @@ fn layers(trainer: &mut Trainer) -> Vec<Layer> {
         ParameterMut::Bias(parameter) => {
             layers.last_mut().expect("a bias follows its weight").bias = parameter.values.to_vec();
         }
+        ParameterMut::Statistic(_) => {}
     });
     layers
 }
@@ -77,10 +78,10 @@ fn batch(train: &Dataset) -> (Matrix, Vec<usize>) {
     let mut x = Matrix::zeros(train.features(), train.len());
     for sample in 0..train.len() {
         for (feature, &pixel) in train.image(sample).iter().enumerate() {
-            x.row_mut(feature)[sample] = normalizer.table()[usize::from(pixel)];
+            x.row_mut(feature)[sample] = normalizer.table(0)[usize::from(pixel)];
         }
     }
-    (x, train.labels().iter().map(|&label| label.into()).collect())
+    (x, train.labels().iter().map(|&label| label as usize).collect())
 }
 
 /// The input of each layer, hidden units before their ReLU, and the logits.
@@ -208,6 +209,7 @@ fn made(trainer: &mut Trainer, layers: &[Layer]) -> Vec<Made> {
         ParameterMut::Bias(parameter) => {
             all.last_mut().expect("a bias follows its weight").bias_gradient = parameter.gradient.to_vec();
         }
+        ParameterMut::Statistic(_) => {}
     });
     all
 }

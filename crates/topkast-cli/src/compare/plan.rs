@@ -82,7 +82,7 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let mut sizes: HashMap<(DataKind, &str), (usize, usize)> = HashMap::new();
+        let mut sizes: HashMap<(DataKind, &str), ([usize; 3], usize)> = HashMap::new();
         for run in &self.runs {
             let data = &run.config.data;
             if (data.validation > 0.0) != self.validation {
@@ -95,11 +95,11 @@ impl Plan {
                 return Err(self.sweep.refused("data.kind", data.kind, allowed));
             }
             let key = (data.kind, data.path.as_str());
-            let (features, classes) = match sizes.get(&key) {
+            let (input, classes) = match sizes.get(&key) {
                 Some(&size) => size,
                 None => *sizes.entry(key).or_insert(data.sizes()?),
             };
-            run.config.plans(&run.config.shape(features, classes)).map_err(|error| {
+            run.config.plans(&run.config.shape(input, classes)).map_err(|error| {
                 Failure::BadInput(format!("{}: {}: {error}", self.sweep.file.display(), run.name))
             })?;
             run.state()?;

@@ -7,6 +7,7 @@ use topkast_train::{Metric, Summary};
 use super::plan::{Plan, Run};
 use super::results::score;
 use super::tables::shown;
+use crate::failure::say;
 
 pub(super) struct Progress {
     quiet: bool,
@@ -58,7 +59,7 @@ impl Progress {
     /// Told even those who asked for quiet: the table will not show why it is not whole.
     pub(super) fn failed(&mut self, run: &Run, reason: &str) {
         self.ends(run);
-        eprintln!("[{}/{}] {}: failed: {reason}", self.ended, self.total, run.name);
+        say(format_args!("[{}/{}] {}: failed: {reason}", self.ended, self.total, run.name));
     }
 
     /// Nothing else is left to do but `run`, which is not ours now.
@@ -95,7 +96,7 @@ impl Progress {
 
     fn line(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            say(line);
         }
     }
 }

@@ -11,8 +11,6 @@ use super::window::Maps;
 #[derive(Clone, Debug, Default)]
 pub struct Planes {
     data: Buffer,
-    layout: Layout,
-    channels: usize,
 }
 
 /// How planes of one channel are laid out.
@@ -73,13 +71,10 @@ impl Planes {
     pub(super) fn fill(&mut self, layout: &Layout, x: &Matrix, maps: Maps) {
         assert_eq!(x.positions(), maps.positions(), "each feature must hold the maps");
         let pitch = layout.pitch();
-        if self.layout != *layout || self.channels != x.features() {
-            self.layout.clone_from(layout);
-            self.channels = x.features();
-            // Zeros between the maps stay as they are from now on. A line more, as vectors end beyond the last pixel.
-            self.data.reset(x.features() * pitch + LINE);
-        }
         let whole = x.features() * pitch;
+        // A line more, as vectors end beyond the last pixel.
+        self.data.resize(whole + LINE);
+        self.data[whole..].fill(0.0);
         if whole == 0 {
             return;
         }
@@ -99,27 +94,38 @@ impl Planes {
     }
 }
 
+/// Writes every number of a channel: what is there may be of other maps.
 fn fill_channel(layout: &Layout, x: &[f32], maps: Maps, channel: &mut [f32]) {
     let (row, images) = (maps.width * maps.images, maps.images);
-    for (vertical, &phase) in layout.vertical.phases.iter().enumerate() {
-        let (ys, first) = layout.vertical.own(phase, maps.height);
-        for (number, y) in ys.enumerate() {
-            let from = &x[(first + number * layout.vertical.stride) * row..][..row];
-            for (horizontal, &phase) in layout.horizontal.phases.iter().enumerate() {
-                let (xs, first) = layout.horizontal.own(phase, maps.width);
-                if xs.is_empty() {
+    let phases = layout.vertical.phases.len() * layout.horizontal.phases.len();
+    let (own, slack) = channel.split_at_mut(phases * layout.vertical.length * layout.row());
+    slack.fill(0.0);
+    let mut lines = own.chunks_exact_mut(layout.row().max(1));
+    for &vertical in &layout.vertical.phases {
+        let (ys, first_y) = layout.vertical.own(vertical, maps.height);
+        for &horizontal in &layout.horizontal.phases {
+            let (xs, first_x) = layout.horizontal.own(horizontal, maps.width);
+            for (y, to) in lines.by_ref().take(layout.vertical.length).enumerate() {
+                if !ys.contains(&y) || xs.is_empty() {
+                    to.fill(0.0);
                     continue;
                 }
-                let to =
-                    &mut channel[layout.at([vertical, horizontal], [y, xs.start])..][..xs.len() * images];
-                if layout.horizontal.stride == 1 {
-                    to.copy_from_slice(&from[first * images..][..to.len()]);
-                } else {
-                    let pixels = from[first * images..].chunks(images.max(1));
-                    let seen = pixels.step_by(layout.horizontal.stride);
-                    to.chunks_mut(images.max(1)).zip(seen).for_each(|(to, pixel)| to.copy_from_slice(pixel));
-                }
+                let from = &x[(first_y + (y - ys.start) * layout.vertical.stride) * row..][..row];
+                let (before, to) = to.split_at_mut(xs.start * images);
+                let (to, after) = to.split_at_mut(xs.len() * images);
+                before.fill(0.0);
+                copy_line(&from[first_x * images..], layout.horizontal.stride, images, to);
+                after.fill(0.0);
             }
         }
     }
+}
+
+/// Every `stride`-th pixel of a line.
+fn copy_line(from: &[f32], stride: usize, images: usize, to: &mut [f32]) {
+    if stride == 1 {
+        return to.copy_from_slice(&from[..to.len()]);
+    }
+    let seen = from.chunks(images.max(1)).step_by(stride);
+    to.chunks_mut(images.max(1)).zip(seen).for_each(|(to, pixel)| to.copy_from_slice(pixel));
 }

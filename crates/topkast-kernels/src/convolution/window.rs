@@ -51,7 +51,7 @@ impl Window {
     }
 
     /// Whether it sees just the pixel that it makes.
-    pub(super) fn is_pixel(&self) -> bool {
+    pub fn is_pixel(&self) -> bool {
         *self == Self::square(1)
     }
 

@@ -98,3 +98,18 @@ proptest! {
         prop_assert_eq!(twice.csr, csr);
     }
 }
+
+#[test]
+fn row_major_order_and_back() {
+    for (rows, width, density) in [(0, 5, 0.5), (5, 0, 0.5), (7, 30, 0.3), (60, 2000, 0.2), (300, 700, 0.02)]
+    {
+        let csr = Random::new(9).csr(rows, width, density);
+        let by_row: Vec<usize> = csr.entries_by_row().collect();
+        let entries: Vec<usize> = (0..csr.entries()).collect();
+        let (mut got, mut back) = (entries.clone(), vec![0; csr.entries()]);
+        csr.by_row(&entries, &mut got);
+        assert_eq!(got, by_row);
+        csr.by_entry(&by_row, &mut back);
+        assert_eq!(back, entries);
+    }
+}

@@ -35,6 +35,7 @@ macro_rules! lanewise {
 
 impl Simd for Avx2 {
     type Vector = __m256;
+    type Window = *const f32;
     const LANES: usize = 8;
     const PANEL: usize = 8;
 
@@ -53,6 +54,17 @@ impl Simd for Avx2 {
     fn splat(self, x: f32) -> __m256 {
         // SAFETY: see the module.
         unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn window(self, from: *const f32) -> *const f32 {
+        from
+    }
+
+    #[inline(always)]
+    unsafe fn pick(self, window: *const f32, picks: *const u8) -> __m256 {
+        // SAFETY: see the module; the caller vouches for 8 numbers and for the floats that they name.
+        unsafe { _mm256_i32gather_ps::<4>(window, _mm256_cvtepu8_epi32(_mm_loadl_epi64(picks.cast()))) }
     }
 
     #[inline(always)]

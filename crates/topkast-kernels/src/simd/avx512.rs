@@ -35,6 +35,7 @@ macro_rules! lanewise {
 
 impl Simd for Avx512 {
     type Vector = __m512;
+    type Window = [__m512; 2];
     const LANES: usize = 16;
     const PANEL: usize = 8;
 
@@ -54,6 +55,21 @@ impl Simd for Avx512 {
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: see the module.
         unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn window(self, from: *const f32) -> [__m512; 2] {
+        // SAFETY: the caller vouches for 32 floats.
+        unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] }
+    }
+
+    #[inline(always)]
+    unsafe fn pick(self, [low, high]: [__m512; 2], picks: *const u8) -> __m512 {
+        // SAFETY: see the module; the caller vouches for 16 numbers.
+        unsafe {
+            let picks = _mm512_cvtepu8_epi32(_mm_loadu_si128(picks.cast()));
+            _mm512_permutex2var_ps(low, picks, high)
+        }
     }
 
     #[inline(always)]

@@ -26,10 +26,15 @@ pub use portable::Portable;
 /// few enough to stay in the 16 registers of AVX2.
 pub const GROUP: usize = 8;
 
+/// Floats that [`Simd::pick`] picks from: two vectors of the widest.
+pub const WINDOW: usize = 32;
+
 /// Vectors of `f32` of one instruction set.
 pub trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`LANES`](Self::LANES) floats.
     type Vector: Copy;
+    /// [`WINDOW`] consecutive floats.
+    type Window: Copy;
     /// Floats in a vector: divides 16, so that every padded row is a whole number of vectors.
     const LANES: usize;
     /// Vectors of accumulators that stay in registers beside the operands: the widest panel of positions, in vectors,
@@ -58,6 +63,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is valid for writing `count` floats.
     unsafe fn store_first(self, to: *mut f32, v: Self::Vector, count: usize);
+    /// The [`WINDOW`] floats at `from`, to be picked from.
+    ///
+    /// # Safety
+    /// They are valid for reading as long as the window is used.
+    unsafe fn window(self, from: *const f32) -> Self::Window;
+    /// In each lane the float of `window` whose number is the lane's in `picks`.
+    ///
+    /// # Safety
+    /// `picks` is valid for reading `LANES` numbers, all below [`WINDOW`].
+    unsafe fn pick(self, window: Self::Window, picks: *const u8) -> Self::Vector;
     /// Fetches the cache line at `from`, if there is one, ahead of its use.
     fn prefetch(self, from: *const f32);
     /// `a + b`.
@@ -144,6 +159,11 @@ mod tests {
             lanes(s.max(s.splat(f32::NAN), a), &|a, _| a);
             lanes(s.min(s.splat(f32::NAN), a), &|a, _| a);
             lanes(s.select_greater(s.splat(f32::NAN), a, a, b), &|_, b| b);
+            let floats: [f32; WINDOW] = std::array::from_fn(|i| i as f32 * 0.5 - 3.0);
+            let picks: Vec<u8> = (0..S::LANES).map(|lane| (lane * 11 % WINDOW) as u8).collect();
+            // SAFETY: there are WINDOW floats, and LANES numbers below that.
+            let picked = read(unsafe { s.pick(s.window(floats.as_ptr()), picks.as_ptr()) });
+            assert!(picked.iter().zip(&picks).all(|(got, &pick)| *got == floats[usize::from(pick)]));
             for count in 0..=S::LANES {
                 let kept = read(s.keep_first(s.splat(f32::NAN), count));
                 assert!(kept[..count].iter().all(|x| x.is_nan()));

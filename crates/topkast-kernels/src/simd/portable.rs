@@ -15,12 +15,24 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 
 impl Simd for Portable {
     type Vector = V;
+    type Window = *const f32;
     const LANES: usize = 8;
     const PANEL: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
         [x; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn window(self, from: *const f32) -> *const f32 {
+        from
+    }
+
+    #[inline(always)]
+    unsafe fn pick(self, window: *const f32, picks: *const u8) -> V {
+        // SAFETY: the caller vouches for the numbers and for the floats that they name.
+        std::array::from_fn(|lane| unsafe { *window.add(usize::from(*picks.add(lane))) })
     }
 
     #[inline(always)]

@@ -7,11 +7,12 @@ use topkast_kernels::{
 
 use super::dropout::Place;
 use super::norm::Norm;
-use super::pass::{Pass, Scratch};
+use super::scratch::Scratch;
 use super::streams::{join, last_columns};
 use crate::ParameterMut;
 use crate::named::{NamedLinear, NamedVector};
 use crate::part_times::Work;
+use crate::pass::Pass;
 
 /// `output = norm(x + dropout(Wo·o + bo))`, where o attends, from queries of x, to keys and values of memory and x.
 #[derive(Debug)]

@@ -4,9 +4,10 @@ use topkast_kernels::{Matrix, dropout};
 
 use super::dropout::LayerDropout;
 use super::norm::Norm;
-use super::pass::{Pass, Scratch};
+use super::scratch::Scratch;
 use crate::named::NamedLinear;
 use crate::part_times::Work;
+use crate::pass::Pass;
 use crate::{Activation, Applied, ParameterMut};
 
 /// `output = norm(x + dropout(W2·dropout(activation(W1·x + b1)) + b2))`.

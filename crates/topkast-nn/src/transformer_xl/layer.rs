@@ -1,14 +1,15 @@
 //! One layer of a Transformer-XL: attention, then the feed-forward part.
 
-use topkast::SparseWeight;
+use topkast::{DenseGradient, SparseWeight};
 use topkast_kernels::{AttentionShape, Matrix};
 
 use super::attention::Attention;
 use super::dropout::LayerDropout;
 use super::feed_forward::FeedForward;
-use super::pass::{Pass, Scratch};
+use super::scratch::Scratch;
 use crate::named::NamedLinear;
 use crate::part_times::Work;
+use crate::pass::Pass;
 use crate::{ParameterMut, TransformerXlShape};
 
 /// Its parts, each with its residual sum and norm.
@@ -83,18 +84,18 @@ impl Layer {
         self.attention.backward(pass, [x, distances], dropout.attention, attention, scratch);
     }
 
-    /// Calls `visit` with each sparse weight, its gradient of `gradients`, and the input of its linear layer.
+    /// Calls `visit` with each sparse weight and the dense gradient that follows from `gradients`.
     pub(super) fn for_each_gradient(
         &mut self,
         [x, distances]: [&Matrix; 2],
         gradients: &LinearGradients,
-        visit: &mut impl FnMut(&mut SparseWeight, &Matrix, &Matrix),
+        visit: &mut impl FnMut(&mut SparseWeight, &DenseGradient<'_>),
     ) {
         let LinearGradients { attention, feed_forward } = gradients;
         let mut visit_all = |linears: &mut [(&mut NamedLinear, &Matrix)], gradients: &[Matrix]| {
             for ((linear, x), dy) in linears.iter_mut().zip(gradients) {
                 if let Some(weight) = linear.sparse_weight() {
-                    visit(weight, dy, x);
+                    visit(weight, &DenseGradient::of(dy, x));
                 }
             }
         };

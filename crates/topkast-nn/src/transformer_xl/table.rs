@@ -3,8 +3,8 @@
 use topkast::Seed;
 use topkast_kernels::{Isa, Matrix};
 
-use super::pass::Pass;
 use super::tied::TiedEmbedding;
+use crate::pass::Pass;
 use crate::{AdaptiveTable, Loss, ParameterMut, TransformerXlShape};
 
 /// What turns tokens into inputs, and outputs h into probabilities of tokens.

@@ -3,9 +3,9 @@
 use topkast::{Seed, kaiming_normal};
 use topkast_kernels::{Buffer, Isa, Matrix, embed, embed_gradient};
 
-use super::pass::Pass;
 use crate::linear::{DenseLinear, Then};
 use crate::loss::{column, softmax_loss};
+use crate::pass::Pass;
 use crate::{Activation, Loss, ParameterMut};
 
 /// E: `x = √width · E[token]` and `logits = E·h + b`.

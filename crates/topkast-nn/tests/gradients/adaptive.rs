@@ -87,7 +87,7 @@ fn table(shape: &AdaptiveShape, h: &Matrix) -> (AdaptiveTable, Twin) {
             parameter.gradient.fill(9.0);
             parameters.push(widened(&parameter.values));
         }
-        ParameterMut::Sparse(_) => panic!("the table is dense"),
+        ParameterMut::Sparse(_) | ParameterMut::Statistic(_) => panic!("the table is dense"),
     });
     let clusters = shape.clusters().unwrap();
     assert_eq!(parameters.len(), 3 * clusters.len());
@@ -248,7 +248,7 @@ fn adaptive_names_and_first_values() {
         let (values, shape) = match parameter {
             ParameterMut::Weight { parameter, shape } => (&parameter.values, shape),
             ParameterMut::Bias(parameter) => (&parameter.values, [parameter.values.len(), 1]),
-            ParameterMut::Sparse(_) => panic!("the table is dense"),
+            ParameterMut::Sparse(_) | ParameterMut::Statistic(_) => panic!("the table is dense"),
         };
         assert_eq!(values.len(), shape[0] * shape[1]);
         let variance = values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32;

@@ -61,6 +61,7 @@ fn layer([outputs, inputs]: [usize; 2], plan: &LayerPlan, random: &mut ChaCha8Rn
             ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                 fill_random(&mut parameter.values, random);
             }
+            ParameterMut::Statistic(_) => {}
         }
     }
     layer

@@ -2,8 +2,8 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use topkast::{Explore, Seed};
-use topkast_kernels::{Isa, Matrix, dense_weight_gradient, softmax_cross_entropy};
+use topkast::{Explore, GradientTile, Seed};
+use topkast_kernels::{Isa, Matrix, softmax_cross_entropy};
 use topkast_nn::{Activation, Gradients, LayerPlan, Mlp, MlpShape, Mode, ParameterMut};
 
 use crate::numbers::{assert_all_close, assert_close, columns, fill_random, random_matrix, slope};
@@ -36,7 +36,7 @@ impl Setting {
         let mut random = ChaCha8Rng::seed_from_u64(8);
         network.visit(&mut |_, parameter| match parameter {
             ParameterMut::Bias(parameter) => fill_random(&mut parameter.values, &mut random),
-            ParameterMut::Sparse(_) | ParameterMut::Weight { .. } => {}
+            ParameterMut::Sparse(_) | ParameterMut::Weight { .. } | ParameterMut::Statistic(_) => {}
         });
         network
     }
@@ -91,7 +91,7 @@ fn mask(shape: &MlpShape, number: usize, positions: usize, mode: Mode) -> Vec<Ve
             }
         }
         ParameterMut::Bias(parameter) => parameter.values.fill(if name == ones { 1.0 } else { 0.0 }),
-        ParameterMut::Sparse(_) => panic!("the network is dense"),
+        ParameterMut::Sparse(_) | ParameterMut::Statistic(_) => panic!("the network is dense"),
     });
     let x = Matrix::zeros(shape.inputs, positions);
     columns(network.forward(Isa::portable(), &x, mode))
@@ -135,9 +135,9 @@ fn check_network(setting: &Setting) {
             let want = expected.next().unwrap();
             assert_all_close(gradient_of(&parameter), want, &format!("{place}: {name}"));
         });
-        network.for_each_gradient(&setting.x, |weight, dy, x| {
-            let mut all = vec![0.0; weight.pattern().total() as usize];
-            dense_weight_gradient(isa, dy, x, &mut all);
+        network.for_each_gradient(&setting.x, |weight, gradient| {
+            let mut tile = GradientTile::default();
+            let all = tile.compute(isa, gradient, 0..weight.pattern().rows());
             weight.pattern().for_each_by_index(|index, entry| {
                 let want = weight.parameter().gradient[entry];
                 assert_close(all[index as usize], want.into(), &format!("{place}: dense gradient"));

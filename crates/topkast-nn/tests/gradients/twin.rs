@@ -51,7 +51,7 @@ pub(crate) fn twin(weight: &ParameterMut<'_>, bias: &ParameterMut<'_>) -> Affine
             let weight = widened(&parameter.values);
             Affine { inputs: *inputs, entries: (0..weight.len()).collect(), weight, bias }
         }
-        ParameterMut::Bias(_) => panic!("the weight comes first"),
+        ParameterMut::Bias(_) | ParameterMut::Statistic(_) => panic!("the weight comes first"),
     }
 }
 
@@ -70,6 +70,7 @@ pub(crate) fn gradient_of<'a>(parameter: &'a ParameterMut<'_>) -> &'a [f32] {
     match parameter {
         ParameterMut::Sparse(weight) => &weight.parameter().gradient,
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => &parameter.gradient,
+        ParameterMut::Statistic(_) => &[],
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use topkast_kernels::Isa;
-use topkast_nn::{
-    Clusters, Gradients, Memory, Mode, ParameterMut, Tokens, TransformerXl, TransformerXlShape,
-};
+use topkast_nn::{Clusters, Gradients, Memory, Mode, Tokens, TransformerXl, TransformerXlShape};
 
 use crate::networks::{SMALL, adaptive, all, loss, losses, network, text};
 
@@ -39,10 +37,7 @@ fn the_loss_is_that_of_the_probabilities() {
 /// Gives each parameter of `network` the values that it has by name.
 fn give(network: &mut TransformerXl, values: &HashMap<String, Vec<f32>>) {
     network.visit(&mut |name, parameter| {
-        let parameter = match parameter {
-            ParameterMut::Sparse(weight) => weight.parameter_mut(),
-            ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => parameter,
-        };
+        let parameter = parameter.trained().unwrap();
         parameter.values.copy_from_slice(&values[name]);
     });
 }

@@ -24,6 +24,7 @@ fn with_used(network: &mut TransformerXl, number: usize, change: &mut dyn FnMut(
                     let len = parameter.values.len();
                     change(parameter, len);
                 }
+                ParameterMut::Statistic(_) => {}
             }
         }
         at += 1;

@@ -1,7 +1,7 @@
 //! Which gradients a backward pass leaves.
 
-use topkast::Seed;
-use topkast_kernels::{Isa, dense_weight_gradient};
+use topkast::{GradientTile, Seed};
+use topkast_kernels::Isa;
 use topkast_nn::{Gradients, Mode, Tokens, TransformerXl, TransformerXlShape};
 
 use crate::networks::{SMALL, adaptive, all, loss, network, text};
@@ -63,9 +63,9 @@ fn dense_gradients_are_products_of_what_is_visited() {
     network.loss(isa, &ids, 0.0, true);
     network.backward(isa, tokens, Gradients::Activations);
     let mut visited = 0;
-    network.for_each_gradient(|weight, dy, x| {
-        let mut dense = vec![0.0; weight.pattern().total() as usize];
-        dense_weight_gradient(isa, dy, x, &mut dense);
+    network.for_each_gradient(|weight, gradient| {
+        let mut tile = GradientTile::default();
+        let dense = tile.compute(isa, gradient, 0..weight.pattern().rows());
         let (pattern, gradient) = (weight.pattern(), &weight.parameter().gradient);
         let entries = pattern.active().flat_indices().chain(pattern.explore().flat_indices());
         for (&got, index) in gradient.iter().zip(entries) {
@@ -84,7 +84,7 @@ fn shared_gradients_are_not_visited() {
     let isa = Isa::current().unwrap();
     let (mut network, ids) = after_two_segments(isa, SMALL);
     network.backward(isa, Tokens { ids: &ids, streams: STREAMS }, Gradients::All);
-    network.for_each_gradient(|_, _, _| {});
+    network.for_each_gradient(|_, _| {});
 }
 
 #[test]

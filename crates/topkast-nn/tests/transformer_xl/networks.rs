@@ -91,10 +91,7 @@ pub(crate) fn losses(network: &mut TransformerXl, isa: Isa, targets: &[u32]) -> 
 pub(crate) fn all(network: &mut TransformerXl, gradients: bool) -> Vec<(String, Vec<f32>)> {
     let mut all = Vec::new();
     network.visit(&mut |name, parameter| {
-        let parameter = match &parameter {
-            ParameterMut::Sparse(weight) => weight.parameter(),
-            ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => parameter,
-        };
+        let parameter = parameter.trained().unwrap();
         let numbers = if gradients { &parameter.gradient } else { &parameter.values };
         all.push((name.to_owned(), numbers.to_vec()));
     });

@@ -61,6 +61,7 @@ fn network(fixture: &Fixture, activation: Activation, sparse: bool) -> Transform
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
             parameter.values.copy_from_slice(&initial(name));
         }
+        ParameterMut::Statistic(_) => {}
     });
     network
 }
@@ -102,11 +103,14 @@ fn train(
         network.backward(isa, tokens, Gradients::All);
         check(step, network);
         network.visit(&mut |_, parameter| match parameter {
-            ParameterMut::Sparse(weight) => weight.update(&optimizer, isa, lr, 1.0, true),
+            ParameterMut::Sparse(weight) => {
+                weight.update(&optimizer, isa, lr, 1.0, true);
+            }
             ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                 optimizer.prepare(parameter);
                 optimizer.update(isa, lr, 1.0, parameter, 0..parameter.values.len(), 0.0);
             }
+            ParameterMut::Statistic(_) => {}
         });
     }
     assert_eq!(network.memory().held(), SHAPE.memory);
@@ -136,6 +140,7 @@ fn check_all(
             ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                 assert_near(of(parameter), step(parameter.values.len()), tolerance, &place);
             }
+            ParameterMut::Statistic(_) => {}
         }
     });
 }

@@ -31,10 +31,13 @@ fn trained(threads: usize, shape: &TransformerXlShape, sparse: bool) -> (Vec<u64
             let loss = loss(&mut network, isa, tokens, &ids, Mode::Train(Seed::new(step)));
             network.backward(isa, tokens, Gradients::All);
             network.visit(&mut |_, parameter| match parameter {
-                ParameterMut::Sparse(weight) => weight.update(&optimizer, isa, 0.1, 1.0, true),
+                ParameterMut::Sparse(weight) => {
+                    weight.update(&optimizer, isa, 0.1, 1.0, true);
+                }
                 ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                     optimizer.update(isa, 0.1, 1.0, parameter, 0..parameter.values.len(), 0.0);
                 }
+                ParameterMut::Statistic(_) => {}
             });
             loss.to_bits()
         };

@@ -3,29 +3,23 @@
 //! In the file, structures are plain compressed rows and everything of length |B| lists A's entries, then those of B∖A,
 //! each in row-major order: how entries are ordered in memory follows from how the products work and may change.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::collections::HashSet;
+use std::io::Write;
 
 use bytemuck::Pod;
-use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use topkast::reservoir::{ReservoirState, SavedReservoir};
 use topkast::{Moments, Parameter, Pattern, Reservoir, SparseWeight};
 use topkast_kernels::{Buffer, Columns, Csr, Matrix};
 use topkast_nn::{Network, ParameterMut, TransformerXlShape};
 
+use super::container::{Named, Tensor};
+
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and read without conversion");
 
-/// A tensor on its way out: a vector.
-pub(super) struct Tensor<'a> {
-    dtype: Dtype,
-    len: usize,
-    data: Cow<'a, [u8]>,
-}
+/// Elements that are gathered before they are written.
+const GATHERED: usize = 1024;
 
 /// An element type and its name in the file.
 trait Element: Pod {
@@ -48,8 +42,6 @@ impl Element for u64 {
     const DTYPE: Dtype = Dtype::U64;
 }
 
-pub(super) type Named<'a> = Vec<(String, Tensor<'a>)>;
-
 /// Every tensor of a checkpoint of `network`, whose sparse layers' A was `masks` at the end of the last epoch.
 pub(super) fn of<'a>(network: &'a mut Network, masks: &'a [Csr]) -> Named<'a> {
     let (mut out, mut masks) = (remembered(network), masks.iter());
@@ -64,6 +56,7 @@ pub(super) fn of<'a>(network: &'a mut Network, masks: &'a [Csr]) -> Named<'a> {
         ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
             push_parameter(&mut out, name, parameter, None);
         }
+        ParameterMut::Statistic(values) => push(&mut out, name, "values", values),
     });
     out
 }
@@ -77,9 +70,11 @@ fn memory_name(layer: usize) -> String {
 fn remembered(network: &Network) -> Named<'static> {
     let Network::TransformerXl(network) = network else { return Vec::new() };
     let tensor = |matrix: &Matrix| {
-        let mut bytes = Vec::with_capacity(matrix.features() * matrix.positions() * size_of::<f32>());
-        (0..matrix.features()).for_each(|row| bytes.extend_from_slice(bytemuck::cast_slice(matrix.row(row))));
-        Tensor { dtype: f32::DTYPE, len: bytes.len() / size_of::<f32>(), data: Cow::Owned(bytes) }
+        let mut values = Vec::with_capacity(matrix.features() * matrix.positions());
+        (0..matrix.features()).for_each(|row| values.extend_from_slice(matrix.row(row)));
+        let len = values.len();
+        let write = Box::new(move |sink: &mut dyn Write| sink.write_all(bytemuck::cast_slice(&values)));
+        Tensor { dtype: f32::DTYPE, len, write }
     };
     let layers = network.memory().layers().iter().enumerate();
     layers.map(|(layer, matrix)| (memory_name(layer), tensor(matrix))).collect()
@@ -101,67 +96,52 @@ pub(super) fn memory(tensors: &SafeTensors<'_>, shape: &TransformerXlShape) -> R
     (0..shape.layers).map(layer).collect()
 }
 
-/// Writes a safetensors file to `path` itself: the library's own writer goes by way of a file of random name, which a
-/// crash would leave behind for ever.
-pub(super) fn write(
-    mut tensors: Named<'_>,
-    metadata: HashMap<String, String>,
-    path: &Path,
-) -> io::Result<()> {
-    // Widest elements first keeps every tensor aligned.
-    tensors.sort_by(|(a, left), (b, right)| right.dtype.cmp(&left.dtype).then(a.cmp(b)));
-    let mut end = 0;
-    let infos = tensors.iter().map(|(name, tensor)| {
-        let start = end;
-        end += tensor.data.len();
-        let info = TensorInfo { dtype: tensor.dtype, shape: vec![tensor.len], data_offsets: (start, end) };
-        (name.clone(), info)
-    });
-    let header = Metadata::new(Some(metadata), infos.collect()).expect("the offsets follow from the lengths");
-    let mut header = serde_json::to_string(&header).expect("a header is plain data");
-    let padding = header.len().next_multiple_of(8) - header.len();
-    header.extend(std::iter::repeat_n(' ', padding));
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
-    for (_, tensor) in &tensors {
-        file.write_all(&tensor.data)?;
-    }
-    file.flush()
-}
-
 fn push<'a, T: Element>(out: &mut Named<'a>, name: &str, part: &str, data: &'a [T]) {
-    let tensor = Tensor { dtype: T::DTYPE, len: data.len(), data: Cow::Borrowed(bytemuck::cast_slice(data)) };
-    out.push((format!("{name}.{part}"), tensor));
+    let write = Box::new(|sink: &mut dyn Write| sink.write_all(bytemuck::cast_slice(data)));
+    out.push((format!("{name}.{part}"), Tensor { dtype: T::DTYPE, len: data.len(), write }));
 }
 
 /// As [`push`], of the elements of `data` that `order` names, one after the other.
-fn push_ordered<T: Element>(
-    out: &mut Named<'_>,
+fn push_ordered<'a, T: Element, O: Iterator<Item = usize>>(
+    out: &mut Named<'a>,
     name: &str,
     part: &str,
-    data: &[T],
-    order: impl Iterator<Item = usize>,
+    data: &'a [T],
+    order: impl Fn() -> O + 'a,
 ) {
-    let mut bytes = Vec::with_capacity(size_of_val(data));
-    order.for_each(|entry| bytes.extend_from_slice(bytemuck::bytes_of(&data[entry])));
-    out.push((
-        format!("{name}.{part}"),
-        Tensor { dtype: T::DTYPE, len: data.len(), data: Cow::Owned(bytes) },
-    ));
+    let write = Box::new(move |sink: &mut dyn Write| {
+        let (mut order, mut gathered) = (order(), [T::zeroed(); GATHERED]);
+        loop {
+            let mut count = 0;
+            for (slot, entry) in gathered.iter_mut().zip(&mut order) {
+                *slot = data[entry];
+                count += 1;
+            }
+            sink.write_all(bytemuck::cast_slice(&gathered[..count]))?;
+            if count < GATHERED {
+                return Ok(());
+            }
+        }
+    });
+    out.push((format!("{name}.{part}"), Tensor { dtype: T::DTYPE, len: data.len(), write }));
 }
 
 /// Pushes what belongs to a parameter, that of a sparse weight in the row-major order of `pattern`.
-fn push_parameter<'a>(out: &mut Named<'a>, name: &str, parameter: &'a Parameter, pattern: Option<&Pattern>) {
+fn push_parameter<'a>(
+    out: &mut Named<'a>,
+    name: &str,
+    parameter: &'a Parameter,
+    pattern: Option<&'a Pattern>,
+) {
     fn elements<'a, T: Element>(
         out: &mut Named<'a>,
         name: &str,
         part: &str,
         data: &'a [T],
-        pattern: Option<&Pattern>,
+        pattern: Option<&'a Pattern>,
     ) {
         match pattern {
-            Some(pattern) => push_ordered(out, name, part, data, pattern.entries_by_row()),
+            Some(pattern) => push_ordered(out, name, part, data, || pattern.entries_by_row()),
             None => push(out, name, part, data),
         }
     }
@@ -198,8 +178,8 @@ fn push_csr<'a>(out: &mut Named<'a>, name: &str, set: &str, csr: &'a Csr) {
     push(out, name, &format!("{set}.offsets"), csr.offsets());
     let part = format!("{set}.columns");
     match csr.columns() {
-        Columns::U16(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
-        Columns::U32(columns) => push_ordered(out, name, &part, columns, csr.entries_by_row()),
+        Columns::U16(columns) => push_ordered(out, name, &part, columns, || csr.entries_by_row()),
+        Columns::U32(columns) => push_ordered(out, name, &part, columns, || csr.entries_by_row()),
     }
 }
 
@@ -230,12 +210,13 @@ pub(super) fn restore(
                 ParameterMut::Weight { parameter, .. } | ParameterMut::Bias(parameter) => {
                     source.dense_parameter(name, parameter)
                 }
+                ParameterMut::Statistic(values) => source.statistic(name, values),
             };
         }
     });
     result?;
     let layers = match network {
-        Network::Mlp(_) => 0,
+        Network::Mlp(_) | Network::ResNet(_) => 0,
         Network::TransformerXl(network) => network.depth(),
     };
     source.used.extend((0..layers).map(memory_name));
@@ -292,6 +273,16 @@ impl Source<'_> {
             }
         }
         *parameter = restored;
+        Ok(())
+    }
+
+    fn statistic(&mut self, name: &str, values: &mut [f32]) -> Result<(), String> {
+        let restored = self.numbers(name, "values")?;
+        if restored.len() != values.len() {
+            let (got, want) = (restored.len(), values.len());
+            return Err(format!("tensor `{name}.values` has {got} elements where the network has {want}"));
+        }
+        values.copy_from_slice(&restored);
         Ok(())
     }
 

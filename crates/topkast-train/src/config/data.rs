@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::sections::below_one;
-use super::{ConfigError, ModelConfig};
+use super::sections::{below_one, within};
+use super::{Config, ConfigError, ModelConfig};
+use crate::data::{Augment, ImageShape, Layout};
 use crate::{Metric, TrainError, data, text};
 
 /// `[data]`
@@ -21,6 +22,14 @@ pub struct DataConfig {
     /// Fraction of the training images, taken from their end, that is held out to choose settings by; scored as
     /// `validation_accuracy`. 0 trains on everything. Texts have a part of their own for that.
     pub validation: f64,
+    /// How training images in memory are changed at random. Those of folders are always cropped, scaled and mirrored.
+    pub augment: Augment,
+    /// Height and width to which images of a folder are scaled.
+    pub size: usize,
+    /// Threads that decode images of a folder ahead of the steps; 0 takes as many as there are cores. Results do not depend on it.
+    pub workers: usize,
+    /// Broken images of a folder that are put up with: replaced by the next in training, left out in evaluation.
+    pub broken_limit: usize,
 }
 
 /// A kind of data.
@@ -28,6 +37,8 @@ pub struct DataConfig {
 pub enum DataKind {
     /// Images by class.
     Images(data::Kind),
+    /// Images by class, in a folder in ImageNet's layout.
+    ImageFolder,
     /// A text, of which each token is to be predicted from those before it.
     Text(text::Kind),
 }
@@ -35,7 +46,15 @@ pub enum DataKind {
 impl Default for DataConfig {
     fn default() -> Self {
         let kind = DataKind::Images(data::Kind::FashionMnist);
-        Self { kind, path: "data/fashion-mnist".to_owned(), validation: 0.0 }
+        Self {
+            kind,
+            path: "data/fashion-mnist".to_owned(),
+            validation: 0.0,
+            augment: Augment::None,
+            size: 224,
+            workers: 0,
+            broken_limit: 100,
+        }
     }
 }
 
@@ -43,10 +62,11 @@ impl DataConfig {
     pub(super) fn check(&self, model: &ModelConfig) -> Result<(), ConfigError> {
         below_one("data.validation", self.validation)?;
         match (self.kind, model) {
-            (DataKind::Images(_), ModelConfig::Mlp(_))
+            (DataKind::Images(_) | DataKind::ImageFolder, ModelConfig::Mlp(_) | ModelConfig::Resnet(_))
             | (DataKind::Text(_), ModelConfig::TransformerXl(_)) => {}
-            (DataKind::Images(_), _) => {
-                let allowed = "is of images, which take model.kind = \"mlp\"; a text is bytes or words";
+            (DataKind::Images(_) | DataKind::ImageFolder, _) => {
+                let allowed =
+                    "is of images, which take model.kind = \"mlp\" or \"resnet\"; a text is bytes or words";
                 return Err(ConfigError::value("data.kind", self.kind, allowed));
             }
             (DataKind::Text(_), _) => {
@@ -54,51 +74,72 @@ impl DataConfig {
                 return Err(ConfigError::value("data.kind", self.kind, allowed));
             }
         }
-        if matches!(self.kind, DataKind::Text(_)) && self.validation > 0.0 {
-            let allowed = "must be 0 for a text, which has a part to choose settings by";
+        if self.validation > 0.0 && !matches!(self.kind, DataKind::Images(_)) {
+            let allowed =
+                "must be 0 for a text, which has a part to choose settings by, and for image-folder";
             return Err(ConfigError::value("data.validation", self.validation, allowed));
         }
-        Ok(())
+        if self.augment != Augment::None && !matches!(self.kind, DataKind::Images(_)) {
+            let allowed = "must be none for a text, and for image-folder, whose images are always cropped, scaled and mirrored at random";
+            return Err(ConfigError::value("data.augment", "crop-flip", allowed));
+        }
+        within("data.size", self.size, 1, data::SIZE_LIMIT)?;
+        within("data.workers", self.workers, 0, 4096)
+    }
+}
+
+impl Config {
+    /// How the network reads images.
+    pub fn layout(&self) -> Layout {
+        match self.model {
+            ModelConfig::Resnet(_) => Layout::Maps,
+            ModelConfig::Mlp(_) | ModelConfig::TransformerXl(_) => Layout::Features,
+        }
     }
 }
 
 impl DataConfig {
-    /// Input features of a position, and classes or different tokens, of the data, which are read for that.
+    /// Channels, height and width of images, three times 1 of a text; and classes or different tokens. The data are read for that.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn sizes(&self) -> Result<(usize, usize), TrainError> {
+    pub fn sizes(&self) -> Result<([usize; 3], usize), TrainError> {
         let path = Path::new(&self.path);
         Ok(match self.kind {
             DataKind::Images(kind) => {
                 let train = data::load(kind, path)?.train;
-                (train.features(), train.classes())
+                (train.shape().into(), train.classes())
             }
-            DataKind::Text(kind) => (1, text::read(kind, path)?.vocabulary.len()),
+            DataKind::ImageFolder => {
+                let classes = data::ImageFolder::read(path)?.train.classes().len();
+                (ImageShape::rgb(self.size, self.size).into(), classes)
+            }
+            DataKind::Text(kind) => ([1; 3], text::read(kind, path)?.vocabulary.len()),
         })
     }
 }
 
 impl DataKind {
-    /// Which images, if images.
+    /// Which images, if images in memory.
     pub fn images(self) -> Option<data::Kind> {
         match self {
             Self::Images(kind) => Some(kind),
-            Self::Text(_) => None,
+            Self::ImageFolder | Self::Text(_) => None,
         }
     }
 
     /// What networks are judged by.
     pub fn metric(self) -> Metric {
         match self {
-            Self::Images(_) => Metric::Accuracy,
+            Self::Images(_) | Self::ImageFolder => Metric::Accuracy,
             Self::Text(text::Kind::Bytes) => Metric::BitsPerCharacter,
             Self::Text(text::Kind::Words) => Metric::Perplexity,
         }
     }
 
     fn all() -> impl Iterator<Item = Self> {
-        data::Kind::ALL.map(Self::Images).into_iter().chain(text::Kind::ALL.map(Self::Text))
+        let images = data::Kind::ALL.map(Self::Images).into_iter().chain([Self::ImageFolder]);
+        images.chain(text::Kind::ALL.map(Self::Text))
     }
 }
 
@@ -106,6 +147,7 @@ impl fmt::Display for DataKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Images(kind) => kind.fmt(f),
+            Self::ImageFolder => f.write_str("image-folder"),
             Self::Text(kind) => kind.fmt(f),
         }
     }

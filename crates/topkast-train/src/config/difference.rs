@@ -24,11 +24,14 @@ impl fmt::Display for Difference {
 }
 
 impl Config {
-    /// The first key that makes a run by `self` another one than by `other`. Threads do not: results are the same.
+    /// The first key that makes a run by `self` another one than by `other`. Threads, workers and how many checkpoints are kept do not:
+    /// results are the same.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let comparable = |config: &Self| {
             let mut config = config.clone();
             config.train.threads = 0;
+            config.data.workers = 0;
+            config.train.keep_checkpoints = 1;
             Table::try_from(config).expect("a config is a TOML table")
         };
         first_difference("", &comparable(self), &comparable(other))
@@ -57,10 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_first_key_that_differs_and_overlooks_threads() {
+    fn names_the_first_key_that_differs_and_overlooks_threads_and_workers() {
         let config = Config::default();
         let mut other = config.clone();
         other.train.threads = 7;
+        other.data.workers = 3;
+        other.train.keep_checkpoints = 5;
         assert_eq!(config.difference(&other), None);
         other.sparsity.forward = 0.95;
         let difference = config.difference(&other).unwrap();

@@ -9,8 +9,22 @@ use topkast::{Distribution as Shape, Explore, Init, Scale, Variance};
 pub enum ModelKind {
     /// Multilayer perceptron.
     Mlp,
+    /// Residual network (He et al. 2016).
+    Resnet,
     /// Transformer-XL (Dai et al. 2019).
     TransformerXl,
+}
+
+/// What a residual network has before its first block.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StemKind {
+    /// Small for images below 64 pixels, else large.
+    Auto,
+    /// A convolution of 3x3.
+    Small,
+    /// A convolution of 7x7 with stride 2, then the maxima of 3x3 with stride 2.
+    Large,
 }
 
 /// A hidden layer's nonlinearity.

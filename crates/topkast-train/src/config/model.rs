@@ -10,7 +10,7 @@ use topkast_nn::{
 };
 
 use super::sections::{LARGEST, below_one, within};
-use super::{ActivationKind, ConfigError, InitKind, ModelKind};
+use super::{ActivationKind, ConfigError, InitKind, ModelKind, ResNetConfig};
 
 /// `[model]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +18,8 @@ use super::{ActivationKind, ConfigError, InitKind, ModelKind};
 pub enum ModelConfig {
     /// A multilayer perceptron.
     Mlp(MlpConfig),
+    /// A residual network.
+    Resnet(ResNetConfig),
     /// A Transformer-XL.
     TransformerXl(TransformerXlConfig),
 }
@@ -109,13 +111,15 @@ impl Default for TransformerXlConfig {
 impl<'de> Deserialize<'de> for ModelConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut table = Table::deserialize(deserializer)?;
+        // Its message alone: whoever reads a whole file adds the line.
+        let told = |error: toml::de::Error| D::Error::custom(error.message().trim_end());
         let kind = table.remove("kind").map_or(Ok(ModelKind::Mlp), ModelKind::deserialize);
-        let config = match kind.map_err(D::Error::custom)? {
+        let config = match kind.map_err(told)? {
             ModelKind::Mlp => MlpConfig::deserialize(table).map(Self::Mlp),
+            ModelKind::Resnet => ResNetConfig::deserialize(table).map(Self::Resnet),
             ModelKind::TransformerXl => TransformerXlConfig::deserialize(table).map(Self::TransformerXl),
         };
-        // Its message alone: whoever reads a whole file adds the line.
-        config.map_err(|error| D::Error::custom(error.message().trim_end()))
+        config.map_err(told)
     }
 }
 
@@ -123,15 +127,17 @@ impl ModelConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::Mlp(config) => config.check(),
+            Self::Resnet(config) => config.check(),
             Self::TransformerXl(config) => config.check(),
         }
     }
 
-    /// The network's sizes for data with `inputs` features and `classes` classes, or as many different tokens.
-    pub(super) fn shape(&self, inputs: usize, classes: usize) -> NetworkShape {
+    /// The network's sizes for data whose inputs are `[channels, height, width]` and that have so many classes, or different tokens.
+    pub(super) fn shape(&self, input: [usize; 3], classes: usize) -> NetworkShape {
         match self {
+            Self::Resnet(config) => NetworkShape::ResNet(config.shape(input, classes)),
             Self::Mlp(config) => NetworkShape::Mlp(MlpShape {
-                inputs,
+                inputs: input.iter().product(),
                 hidden: config.hidden.clone(),
                 outputs: classes,
                 activation: config.activation.activation(),
@@ -156,7 +162,7 @@ impl ModelConfig {
     /// # Errors
     /// If there is no such table.
     pub(crate) fn embedding(&self, classes: usize) -> Result<u64, ConfigError> {
-        match (self, self.shape(1, classes)) {
+        match (self, self.shape([1; 3], classes)) {
             (Self::TransformerXl(config), NetworkShape::TransformerXl(shape)) => {
                 shape.embedding().map_err(|problem| config.unfit_table(problem))
             }
@@ -167,7 +173,7 @@ impl ModelConfig {
     /// Whether the probabilities of all tokens are known in training.
     pub(super) fn knows_all_probabilities(&self) -> bool {
         match self {
-            Self::Mlp(_) => true,
+            Self::Mlp(_) | Self::Resnet(_) => true,
             Self::TransformerXl(config) => config.adaptive_cutoffs.is_empty(),
         }
     }
@@ -180,6 +186,7 @@ impl ModelConfig {
         match self {
             Self::TransformerXl(config) => Ok(config),
             Self::Mlp(_) => Err(ConfigError::value("model.kind", "mlp", "a text takes transformer-xl")),
+            Self::Resnet(_) => Err(ConfigError::value("model.kind", "resnet", "a text takes transformer-xl")),
         }
     }
 
@@ -187,6 +194,7 @@ impl ModelConfig {
     pub fn activation(&self) -> ActivationKind {
         match self {
             Self::Mlp(config) => config.activation,
+            Self::Resnet(_) => ActivationKind::Relu,
             Self::TransformerXl(config) => config.activation,
         }
     }
@@ -195,6 +203,7 @@ impl ModelConfig {
     pub fn init(&self) -> InitKind {
         match self {
             Self::Mlp(config) => config.init,
+            Self::Resnet(config) => config.init,
             Self::TransformerXl(config) => config.init,
         }
     }
@@ -203,7 +212,7 @@ impl ModelConfig {
     pub fn weights(&self) -> &str {
         match self {
             Self::Mlp(config) => &config.weights,
-            Self::TransformerXl(_) => "",
+            Self::Resnet(_) | Self::TransformerXl(_) => "",
         }
     }
 
@@ -211,6 +220,7 @@ impl ModelConfig {
     pub(super) fn sizes(&self) -> (&'static str, String) {
         match self {
             Self::Mlp(config) => ("model.hidden", format!("{:?}", config.hidden)),
+            Self::Resnet(config) => ("model.width", config.width.to_string()),
             Self::TransformerXl(config) => ("model.width", config.width.to_string()),
         }
     }

@@ -6,9 +6,9 @@ use topkast_nn::{LayerPlan, Linear, Network, NetworkShape};
 use super::{Config, ConfigError, LayerSparsity, Method};
 
 impl Config {
-    /// The network's sizes for data with `inputs` features and `classes` classes.
-    pub fn shape(&self, inputs: usize, classes: usize) -> NetworkShape {
-        self.model.shape(inputs, classes)
+    /// The network's sizes for data whose inputs are `[channels, height, width]`, of a text three times 1, and that have so many classes.
+    pub fn shape(&self, input: [usize; 3], classes: usize) -> NetworkShape {
+        self.model.shape(input, classes)
     }
 
     /// How each layer of `shape` is made. Layers that are chosen for together have no entries yet.
@@ -99,10 +99,21 @@ impl Config {
     ///
     /// # Errors
     /// If the sparsity does not fit a layer.
-    pub fn network(&self, inputs: usize, classes: usize) -> Result<Network, ConfigError> {
-        self.network_of(inputs, classes, |_, [outputs, inputs], plan, seed| {
+    pub fn network(&self, input: [usize; 3], classes: usize) -> Result<Network, ConfigError> {
+        self.network_of(input, classes, |_, [outputs, inputs], plan, seed| {
             Linear::new(outputs, inputs, plan, seed)
         })
+    }
+
+    /// That a batch of a residual network's maps can be addressed.
+    fn check_images(&self, shape: &NetworkShape) -> Result<(), ConfigError> {
+        match shape {
+            NetworkShape::ResNet(shape) if !shape.fits(self.train.batch) => {
+                let allowed = "is too large for images of this size: the maps of a layer would hold 2^32 numbers or more";
+                Err(ConfigError::value("train.batch", self.train.batch, allowed))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A network whose layers `make` makes, given their number, outputs and inputs, plan, and seed.
@@ -111,11 +122,12 @@ impl Config {
     /// If the sparsity does not fit a layer, or a layer cannot be made.
     pub(crate) fn network_of(
         &self,
-        inputs: usize,
+        input: [usize; 3],
         classes: usize,
         mut make: impl FnMut(usize, [usize; 2], &LayerPlan, Seed) -> Result<Linear, WeightError>,
     ) -> Result<Network, ConfigError> {
-        let shape = self.shape(inputs, classes);
+        let shape = self.shape(input, classes);
+        self.check_images(&shape)?;
         let plans = self.settled(&shape, self.plans(&shape)?)?;
         self.model.embedding(classes)?;
         let seed = Seed::new(self.seed).named("network");

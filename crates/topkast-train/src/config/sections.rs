@@ -83,6 +83,8 @@ pub struct OptimizerConfig {
     pub schedule: ScheduleKind,
     /// Steps over which the learning rate first rises.
     pub warmup_steps: u64,
+    /// The same in epochs, in place of `warmup_steps`.
+    pub warmup_epochs: f64,
     /// From where it rises.
     pub warmup_from: f64,
     /// For `step`: the fractions of all steps at which the learning rate drops.
@@ -118,6 +120,11 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints, besides those at the ends of epochs; 0 makes none besides.
     pub checkpoint_every: u64,
+    /// Steps in a row that are left out, without an update, where loss or gradients are not finite, before training stops; 0 stops at
+    /// the first. Costs a pass over the gradients unless they are clipped.
+    pub skip_nonfinite: u64,
+    /// Checkpoints that are kept, the newest included; the best one is kept besides.
+    pub keep_checkpoints: usize,
 }
 
 impl Default for SparsityConfig {
@@ -155,6 +162,7 @@ impl Default for OptimizerConfig {
             penalty_kind: PenaltyName::L2,
             schedule: ScheduleKind::Cosine,
             warmup_steps: 0,
+            warmup_epochs: 0.0,
             warmup_from: 0.0,
             milestones: vec![0.5, 0.75],
             factor: 0.1,
@@ -176,6 +184,8 @@ impl Default for TrainConfig {
             evaluate_every: 0,
             log_every: 50,
             checkpoint_every: 0,
+            skip_nonfinite: 0,
+            keep_checkpoints: 2,
         }
     }
 }
@@ -238,6 +248,11 @@ impl OptimizerConfig {
         at_least_zero("optimizer.penalty", self.penalty)?;
         at_least_zero("optimizer.clip_norm", self.clip_norm)?;
         at_least_zero("optimizer.factor", self.factor)?;
+        at_least_zero("optimizer.warmup_epochs", self.warmup_epochs)?;
+        if self.warmup_epochs > 0.0 && self.warmup_steps > 0 {
+            let allowed = "must be 0 where optimizer.warmup_steps is not";
+            return Err(ConfigError::value("optimizer.warmup_epochs", self.warmup_epochs, allowed));
+        }
         below_one("optimizer.momentum", self.momentum)?;
         below_one("optimizer.beta1", self.beta1)?;
         below_one("optimizer.beta2", self.beta2)?;
@@ -274,8 +289,8 @@ impl OptimizerConfig {
         }
     }
 
-    /// The learning rate of each of `total_steps` steps.
-    pub fn schedule(&self, total_steps: u64) -> Schedule {
+    /// The learning rate of each of `total_steps` steps, of which there are so many in an epoch.
+    pub fn schedule(&self, total_steps: u64, steps_per_epoch: u64) -> Schedule {
         let shape = match self.schedule {
             ScheduleKind::Constant => Shape::Constant,
             ScheduleKind::Step => Shape::Step { milestones: self.milestones.clone(), factor: self.factor },
@@ -283,7 +298,10 @@ impl OptimizerConfig {
         };
         Schedule {
             peak: self.lr,
-            warmup_steps: self.warmup_steps,
+            warmup_steps: match self.warmup_steps {
+                0 => (self.warmup_epochs * steps_per_epoch as f64).round() as u64,
+                steps => steps,
+            },
             warmup_from: self.warmup_from,
             total_steps,
             shape,
@@ -299,6 +317,7 @@ impl TrainConfig {
             let allowed = format!("must be from 1 to {}", 1 << 20);
             return Err(ConfigError::value("train.accumulate", self.accumulate, allowed));
         }
+        within("train.keep_checkpoints", self.keep_checkpoints, 1, LARGEST)?;
         if self.log_every == 0 {
             return Err(ConfigError::value("train.log_every", 0, "must be at least 1"));
         }

@@ -86,6 +86,10 @@ fn impossible_values_are_refused() {
     refused(&["sparsity.drop_fraction=1.1"], &["sparsity.drop_fraction = 1.1", "from 0 to 1"]);
     refused(&["sparsity.update_until=-0.5"], &["sparsity.update_until = -0.5", "from 0 to 1"]);
     refused(&["data.validation=1.0"], &["data.validation"]);
+    refused(&["data.kind=cifar"], &["cifar", "`cifar10`", "`image-folder`"]);
+    refused(&["data.augment=flip"], &["data.augment=flip", "crop-flip"]);
+    refused(&["data.size=5000"], &["data.size = 5000", "4096"]);
+    refused(&["data.broken_limit=-1"], &["broken_limit"]);
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn pruning_leaves_no_choice_of_products() {
     );
     // It is dense at first: more weights than fit in a structure's index.
     let config = load(&["sparsity.method=pruning", "model.hidden=[100000, 100000]"]).unwrap();
-    let message = config.network(10, 10).map(drop).unwrap_err().to_string();
+    let message = config.network([10, 1, 1], 10).map(drop).unwrap_err().to_string();
     assert!(message.contains("all active at first") && !message.contains('\n'), "{message}");
 }
 
@@ -149,7 +153,7 @@ fn layers_get_what_their_names_ask_for() {
         "sparsity.layers=[{pattern=\"hidden.1\", forward=0.5, backward=0.25}]",
     ])
     .unwrap();
-    let plans = config.plans(&config.shape(30, 10)).unwrap();
+    let plans = config.plans(&config.shape([30, 1, 1], 10)).unwrap();
     let counts = |plan: &topkast_nn::LayerPlan| match plan {
         topkast_nn::LayerPlan::Sparse { counts, .. } => Some((counts.active, counts.backward)),
         topkast_nn::LayerPlan::Dense { .. } => None,
@@ -161,7 +165,7 @@ fn layers_get_what_their_names_ask_for() {
 fn a_layer_without_entries_and_a_pattern_without_layer_are_refused() {
     let plans = |overrides: &[&str]| {
         let config = load(overrides).unwrap();
-        config.plans(&config.shape(10, 10)).unwrap_err().to_string()
+        config.plans(&config.shape([10, 1, 1], 10)).unwrap_err().to_string()
     };
     let message = plans(&["model.hidden=[3]", "sparsity.forward=0.99"]);
     assert!(message.contains("hidden.0") && message.contains("no active entry"), "{message}");
@@ -175,9 +179,9 @@ fn layers_chosen_for_together_have_exact_totals() {
         let mut all = vec!["model.hidden=[20, 10]", "sparsity.distribution=global"];
         all.extend(overrides);
         let config = load(&all).unwrap();
-        let counts = config.global_counts(&config.shape(30, 10)).unwrap();
+        let counts = config.global_counts(&config.shape([30, 1, 1], 10)).unwrap();
         let mut made = Counts { active: 0, backward: 0 };
-        for weight in config.network(30, 10).unwrap().sparse_weights() {
+        for weight in config.network([30, 1, 1], 10).unwrap().sparse_weights() {
             made.active += weight.counts().active;
             made.backward += weight.counts().backward;
         }
@@ -204,7 +208,7 @@ fn erk_gives_exact_totals_over_the_layers_it_decides() {
     let counts = |overrides: &[&str]| {
         let mut all = vec!["model.hidden=[20, 10]", "sparsity.distribution=erk"];
         all.extend(overrides);
-        let mut network = load(&all).unwrap().network(30, 10).unwrap();
+        let mut network = load(&all).unwrap().network([30, 1, 1], 10).unwrap();
         network
             .sparse_weights()
             .iter()
@@ -225,7 +229,7 @@ fn erk_gives_exact_totals_over_the_layers_it_decides() {
     let capped = counts(&["sparsity.keep_dense=[]", "sparsity.forward=0.1", "sparsity.backward=0.1"]);
     assert_eq!(capped, [(510, 510), (200, 200), (100, 100)]);
     assert_eq!(counts(&["sparsity.keep_dense=['*']"]), []);
-    load(&["sparsity.distribution=erk", "sparsity.method=dense"]).unwrap().network(30, 10).unwrap();
+    load(&["sparsity.distribution=erk", "sparsity.method=dense"]).unwrap().network([30, 1, 1], 10).unwrap();
 }
 
 #[test]
@@ -235,10 +239,11 @@ fn erk_names_a_layer_without_entries_and_too_many_weights() {
         all.extend(overrides);
         load(&all).unwrap().network(inputs, 1).map(drop).unwrap_err().to_string()
     };
-    let text = message(&["model.hidden=[30, 1]", "sparsity.forward=0.99", "sparsity.backward=0.9"], 30);
+    let text =
+        message(&["model.hidden=[30, 1]", "sparsity.forward=0.99", "sparsity.backward=0.9"], [30, 1, 1]);
     assert!(text.contains("layer output") && text.contains("no active entry"), "{text}");
     let wide = format!("model.hidden={:?}", [1 << 30; 18]);
-    let text = message(&[&wide], 30);
+    let text = message(&[&wide], [30, 1, 1]);
     assert!(text.contains("more weights than can be counted"), "{text}");
 }
 
@@ -262,11 +267,24 @@ fn what_one_selection_over_all_layers_cannot_have_is_refused() {
     refused(&["sparsity.distribution=erd"], &["distribution=erd", "uniform", "erk", "global"]);
     let together = |overrides: &[&str]| {
         let config = load(overrides).unwrap();
-        config.network(10, 10).map(drop).unwrap_err().to_string()
+        config.network([10, 1, 1], 10).map(drop).unwrap_err().to_string()
     };
     let message = together(&[global, "model.hidden=[3]", "sparsity.forward=0.99"]);
     assert!(
         message.contains("all sparse layers together") && message.contains("no active entry"),
         "{message}"
     );
+}
+
+#[test]
+fn warm_up_may_be_given_in_epochs() {
+    let optimizer = |settings: &[&str]| load(settings).map(|config| config.optimizer);
+    let steps = |settings: &[&str]| optimizer(settings).unwrap().schedule(1000, 40).warmup_steps;
+    assert_eq!(steps(&[]), 0);
+    assert_eq!(steps(&["optimizer.warmup_epochs=2.5"]), 100);
+    assert_eq!(steps(&["optimizer.warmup_steps=7"]), 7);
+    let error =
+        optimizer(&["optimizer.warmup_epochs=1", "optimizer.warmup_steps=7"]).unwrap_err().to_string();
+    assert!(error.contains("optimizer.warmup_epochs"), "{error}");
+    assert!(optimizer(&["optimizer.warmup_epochs=-1"]).is_err());
 }

@@ -1,16 +1,26 @@
 //! Labelled images in memory.
 
 use super::error::DataError;
-use super::idx::Images;
+use super::shape::ImageShape;
 
-/// Labelled grey images of one size. There is at least one, and every label is below [`classes`](Self::classes).
+/// Images of one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Number of images.
+    pub count: usize,
+    /// What each measures.
+    pub shape: ImageShape,
+    /// `count × channels × height × width` pixels, image by image, channel by channel and row by row.
+    pub pixels: Vec<u8>,
+}
+
+/// Labelled images of one size. There is at least one, and every label is below [`classes`](Self::classes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     pixels: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u32>,
     classes: usize,
-    height: usize,
-    width: usize,
+    shape: ImageShape,
 }
 
 /// A data set in its two parts: same shape, same classes.
@@ -28,11 +38,11 @@ impl Dataset {
     /// # Errors
     /// If there are no images, the pixels do not fill them, they have no pixels, there is not one label for each,
     /// or a label is not below `classes`.
-    pub fn new(images: Images, labels: Vec<u8>, classes: usize) -> Result<Self, DataError> {
-        let Images { count, height, width, pixels } = images;
-        let filled = count.checked_mul(height).and_then(|rows| rows.checked_mul(width));
+    pub fn new(images: Images, labels: Vec<u32>, classes: usize) -> Result<Self, DataError> {
+        let Images { count, shape, pixels } = images;
+        let filled = shape.checked_features().and_then(|features| features.checked_mul(count));
         if filled != Some(pixels.len()) || (count > 0 && pixels.is_empty()) {
-            return Err(DataError::Pixels { count, height, width, found: pixels.len() });
+            return Err(DataError::Pixels { count, shape, found: pixels.len() });
         }
         if count != labels.len() {
             return Err(DataError::Counts { images: count, labels: labels.len() });
@@ -40,10 +50,10 @@ impl Dataset {
         if count == 0 {
             return Err(DataError::Empty);
         }
-        if let Some(sample) = labels.iter().position(|&label| usize::from(label) >= classes) {
+        if let Some(sample) = labels.iter().position(|&label| label as usize >= classes) {
             return Err(DataError::Label { sample, label: labels[sample], classes });
         }
-        Ok(Self { pixels, labels, classes, height, width })
+        Ok(Self { pixels, labels, classes, shape })
     }
 
     /// Number of samples, at least 1.
@@ -52,14 +62,14 @@ impl Dataset {
         self.labels.len()
     }
 
-    /// Pixels of a sample, at least 1.
+    /// Numbers of a sample, all channels together, at least 1.
     pub fn features(&self) -> usize {
-        self.height * self.width
+        self.shape.features()
     }
 
-    /// Height and width.
-    pub fn shape(&self) -> (usize, usize) {
-        (self.height, self.width)
+    /// What a sample measures.
+    pub fn shape(&self) -> ImageShape {
+        self.shape
     }
 
     /// Number of classes.
@@ -73,11 +83,11 @@ impl Dataset {
     }
 
     /// The label of each sample.
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u32] {
         &self.labels
     }
 
-    /// The pixels of one sample, row by row.
+    /// The pixels of one sample, channel by channel and row by row.
     ///
     /// # Panics
     /// If there is no such sample.
@@ -109,7 +119,7 @@ mod tests {
     use super::*;
 
     fn images(count: usize) -> Images {
-        Images { count, height: 1, width: 2, pixels: (0..2 * count as u8).collect() }
+        Images { count, shape: ImageShape::grey(1, 2), pixels: (0..2 * count as u8).collect() }
     }
 
     #[test]
@@ -117,7 +127,7 @@ mod tests {
         let dataset = Dataset::new(images(3), vec![2, 0, 1], 3).unwrap();
         assert_eq!(
             (dataset.len(), dataset.features(), dataset.shape(), dataset.classes()),
-            (3, 2, (1, 2), 3)
+            (3, 2, ImageShape::grey(1, 2), 3)
         );
         assert_eq!(dataset.image(1), [2, 3]);
         assert_eq!(dataset.labels(), [2, 0, 1]);
@@ -131,11 +141,14 @@ mod tests {
 
     #[test]
     fn pixels_must_fill_the_images() {
-        for (count, height, width) in [(3, 1, 3), (4, 1, 2), (usize::MAX, 2, 2)] {
-            let images = Images { count, height, width, pixels: vec![0; 6] };
+        for (count, channels, height, width) in
+            [(3, 1, 1, 3), (4, 1, 1, 2), (3, 3, 1, 2), (usize::MAX, 1, 2, 2), (1, usize::MAX, 2, 2)]
+        {
+            let shape = ImageShape { channels, height, width };
+            let images = Images { count, shape, pixels: vec![0; 6] };
             assert!(matches!(Dataset::new(images, vec![0; 3], 1), Err(DataError::Pixels { .. })));
         }
-        let images = Images { count: 1, height: 0, width: 2, pixels: vec![] };
+        let images = Images { count: 1, shape: ImageShape::grey(0, 2), pixels: vec![] };
         assert!(matches!(Dataset::new(images, vec![0], 1), Err(DataError::Pixels { .. })));
     }
 
@@ -155,7 +168,7 @@ mod tests {
         let (train, validation) = Dataset::new(images(3), vec![0, 1, 2], 3).unwrap().hold_out(1).unwrap();
         assert_eq!((train.labels(), train.pixels()), (&[0, 1][..], &[0, 1, 2, 3][..]));
         assert_eq!((validation.labels(), validation.pixels()), (&[2][..], &[4, 5][..]));
-        assert_eq!((validation.classes(), validation.shape()), (3, (1, 2)));
+        assert_eq!((validation.classes(), validation.shape()), (3, ImageShape::grey(1, 2)));
     }
 
     #[test]

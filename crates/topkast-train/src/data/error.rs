@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::idx::IDX_LIMIT;
+use super::shape::ImageShape;
 use super::unpack::Packing;
 use crate::text::TextError;
 
@@ -17,6 +18,14 @@ pub enum DataError {
     #[error("there is neither {path} nor {path}.gz; {mend}")]
     Missing {
         /// The file looked for, without `.gz`.
+        path: PathBuf,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A file of a data set is not there.
+    #[error("there is no {path}; {mend}")]
+    MissingFile {
+        /// The file looked for.
         path: PathBuf,
         /// What to do.
         mend: &'static str,
@@ -132,18 +141,34 @@ pub enum DataError {
         /// The bytes that the header calls for.
         expected: u64,
     },
+    /// An archive that does not unpack.
+    #[error(
+        "{path} is not an archive (.tar, .tar.gz), or cut off or damaged ({cause}); copy or download it again"
+    )]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: io::Error,
+    },
+    /// More rows than this program is willing to read.
+    #[error("{path} has more than the {limit} images that are read; if that is no mistake, leave some out")]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// The most rows.
+        limit: usize,
+    },
     /// A data set without a sample.
     #[error("there are no samples; at least one is needed")]
     Empty,
     /// The pixels do not fill the images.
-    #[error("{found} pixels do not make {count} images of {height}×{width}")]
+    #[error("{found} pixels do not make {count} images of {shape}")]
     Pixels {
         /// Number of images.
         count: usize,
-        /// Height of each.
-        height: usize,
-        /// Width of each.
-        width: usize,
+        /// What each measures.
+        shape: ImageShape,
         /// Number of pixels there are.
         found: usize,
     },
@@ -163,17 +188,17 @@ pub enum DataError {
         /// The first such sample.
         sample: usize,
         /// Its label.
-        label: u8,
+        label: u32,
         /// The number of classes.
         classes: usize,
     },
     /// Images of another size than the network or the rest of the data set has.
-    #[error("the images are {}×{}, but {}×{} is expected; {mend}", found.0, found.1, expected.0, expected.1)]
+    #[error("the images are {found}, but {expected} is expected; {mend}")]
     Shape {
-        /// Expected height and width.
-        expected: (usize, usize),
-        /// Actual height and width.
-        found: (usize, usize),
+        /// What they should measure.
+        expected: ImageShape,
+        /// What they measure.
+        found: ImageShape,
         /// What to do.
         mend: &'static str,
     },
@@ -204,6 +229,16 @@ pub enum DataError {
         /// The standard deviation.
         deviation: f32,
     },
+    /// A normalisation that does not say which channels it is of.
+    #[error(
+        "cannot normalise with {means} means and {deviations} standard deviations: there must be one of each a channel"
+    )]
+    Channels {
+        /// Number of means.
+        means: usize,
+        /// Number of standard deviations.
+        deviations: usize,
+    },
     /// A file that is neither PNG nor JPEG.
     #[error("{path} is neither a PNG nor a JPEG image; convert it to one of them")]
     NotAnImage {
@@ -225,16 +260,86 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A PNG or JPEG that does not decode.
-    #[error("{path} is damaged or not supported ({cause}); save it again as an ordinary PNG or JPEG")]
+    #[error(
+        "{path} is damaged or not supported ({}); save it again as an ordinary PNG or JPEG",
+        one_line(cause)
+    )]
     Image {
         /// The file.
         path: PathBuf,
         /// What the decoder says.
         cause: image::ImageError,
     },
+    /// An image without pixels or with too many.
+    #[error(
+        "{path} claims {width}×{height} pixels, but an image has at least one and at most {limit}; save it smaller"
+    )]
+    ImageSize {
+        /// The file.
+        path: PathBuf,
+        /// Its width.
+        width: usize,
+        /// Its height.
+        height: usize,
+        /// The most pixels.
+        limit: u64,
+    },
+    /// A PNG or JPEG at which the decoder fails.
+    #[error("{path} cannot be decoded: the decoder failed; save it again as an ordinary PNG or JPEG")]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder's name that is no text.
+    #[error("{path}: the name of the folder, which is a class, is not UTF-8; rename it")]
+    ClassName {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A class to measure on that there is none of to train on.
+    #[error("{path}: there is no such class to train on; name the folder as in train, or remove it")]
+    UnknownClass {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder without images, or with too many to count.
+    #[error(
+        "{path}: there must be at least one image (.jpg, .jpeg, .png) for each class to train on, and at most 2³² in all"
+    )]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// More broken images than are put up with.
+    #[error(
+        "more than data.broken_limit = {limit} broken images, the last: {last}; mend or remove them, or raise the limit"
+    )]
+    TooManyBroken {
+        /// How many are put up with.
+        limit: usize,
+        /// What is wrong with one more.
+        last: Box<DataError>,
+    },
+    /// Not one image that is not broken.
+    #[error("none of the {images} images to train on can be decoded; see above what is wrong with each")]
+    AllBroken {
+        /// How many there are.
+        images: usize,
+    },
+    /// The operating system gives no thread to decode with.
+    #[error("cannot start a thread to decode images: {cause}; choose fewer data.workers")]
+    Worker {
+        /// What the system says.
+        cause: io::Error,
+    },
     /// A problem of a text.
     #[error(transparent)]
     Text(#[from] TextError),
+}
+
+/// What some decoders say has several lines.
+fn one_line(cause: &impl std::fmt::Display) -> String {
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl DataError {

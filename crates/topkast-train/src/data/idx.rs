@@ -6,7 +6,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::dataset::Images;
 use super::error::DataError;
+use super::shape::ImageShape;
 use super::unpack::{Unpacked, open};
 
 /// The most elements that one file may declare, in bytes: 2 GiB.
@@ -17,20 +19,7 @@ const UNSIGNED_BYTE: u8 = 0x08;
 /// Storage set aside on the strength of a header alone; beyond it, memory grows with what is really read.
 const TRUSTED: u64 = 1 << 16;
 
-/// Grey images of one size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Number of images.
-    pub count: usize,
-    /// Height of each, in pixels.
-    pub height: usize,
-    /// Width of each, in pixels.
-    pub width: usize,
-    /// `count × height × width` pixels, image by image and row by row.
-    pub pixels: Vec<u8>,
-}
-
-/// Reads an IDX file of images, `count × height × width`. There may be none, but each has at least one pixel.
+/// Reads an IDX file of grey images, `count × height × width`. There may be none, but each has at least one pixel.
 ///
 /// # Errors
 /// If the file cannot be read or is not exactly such a file.
@@ -57,7 +46,7 @@ pub fn images_from(reader: impl Read, name: &Path) -> Result<Images, DataError> 
         return Err(DataError::NoPixels { path: name.into(), height, width });
     }
     let pixels = source.elements(&[count, height, width])?;
-    Ok(Images { count: count as usize, height: height as usize, width: width as usize, pixels })
+    Ok(Images { count: count as usize, shape: ImageShape::grey(height as usize, width as usize), pixels })
 }
 
 /// As [`read_labels`], from any reader; `name` is what errors call it.

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::error::DataError;
+use super::shape::ImageShape;
 use super::whole_image::{jpeg_has_end, png_has_end};
 
 /// The most bytes that an image file may have.
@@ -15,33 +17,76 @@ const FILE_LIMIT: u64 = 64 << 20;
 /// The most bytes that decoding may take.
 const MEMORY_LIMIT: u64 = 256 << 20;
 
-/// Reads a PNG or JPEG image of exactly `height × width` as 8-bit grey, row by row. What it is shows in its first
-/// bytes, not in its name. Colours become their luminance; transparency is ignored.
+/// The most pixels of an image whose size is not known beforehand: 8192×8192. A progressive JPEG takes nine bytes a pixel to decode.
+const PIXEL_LIMIT: u64 = 1 << 26;
+
+/// Reads a PNG or JPEG image of exactly this height and width as 8-bit grey, row by row: colours become their luminance. What
+/// it is shows in its first bytes, not in its name; transparency is ignored.
 ///
 /// # Errors
 /// If the file cannot be read, is cut off or damaged, or the image has another size; a wrong size is found before
 /// any pixel is decoded.
-pub fn read_image(path: &Path, height: usize, width: usize) -> Result<Vec<u8>, DataError> {
+pub fn read_grey_image(path: &Path, height: usize, width: usize) -> Result<Vec<u8>, DataError> {
     let bytes = read_file(path)?;
-    let damaged = |cause| DataError::Image { path: path.into(), cause };
-    let format = match image::guess_format(&bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
-        _ => return Err(DataError::NotAnImage { path: path.into() }),
-    };
-    let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
-    reader.limits(limits());
-    let decoder = reader.into_decoder().map_err(damaged)?;
-    let (found_width, found_height) = decoder.dimensions();
-    let found = (found_height as usize, found_width as usize);
-    if found != (height, width) {
+    let file = ImageFile::open(&bytes, path)?;
+    let (expected, found) = (ImageShape::grey(height, width), ImageShape::grey(file.height, file.width));
+    if found != expected {
         let mend = "crop or scale it to the size of the images that the network was trained on";
-        return Err(DataError::Shape { expected: (height, width), found, mend }.inside(path.into()));
+        return Err(DataError::Shape { expected, found, mend }.inside(path.into()));
     }
-    let whole = if format == ImageFormat::Png { png_has_end(&bytes) } else { jpeg_has_end(&bytes) };
-    if !whole {
-        return Err(DataError::ImageCut { path: path.into() });
+    Ok(file.decode()?.into_luma8().into_raw())
+}
+
+/// Reads a PNG or JPEG image of any size: its width, and its pixels, red, green and blue side by side. Grey and CMYK become that, too.
+///
+/// # Errors
+/// If the file cannot be read, is cut off or damaged, or the image has more than 2²⁶ pixels, or none.
+pub(crate) fn read_rgb_image(path: &Path) -> Result<(usize, Vec<u8>), DataError> {
+    let bytes = read_file(path)?;
+    let file = ImageFile::open(&bytes, path)?;
+    let (width, height) = (file.width, file.height);
+    if width as u64 * height as u64 > PIXEL_LIMIT || width == 0 || height == 0 {
+        return Err(DataError::ImageSize { path: path.into(), width, height, limit: PIXEL_LIMIT });
     }
-    Ok(DynamicImage::from_decoder(decoder).map_err(damaged)?.into_luma8().into_raw())
+    Ok((width, file.decode()?.into_rgb8().into_raw()))
+}
+
+/// An image file whose header has been read.
+struct ImageFile<'a> {
+    bytes: &'a [u8],
+    path: &'a Path,
+    format: ImageFormat,
+    decoder: Box<dyn ImageDecoder + 'a>,
+    width: usize,
+    height: usize,
+}
+
+impl<'a> ImageFile<'a> {
+    fn open(bytes: &'a [u8], path: &'a Path) -> Result<Self, DataError> {
+        let format = match image::guess_format(bytes) {
+            Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+            _ => return Err(DataError::NotAnImage { path: path.into() }),
+        };
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(limits());
+        let decoder = reader.into_decoder().map_err(|cause| DataError::Image { path: path.into(), cause })?;
+        let (width, height) = decoder.dimensions();
+        let (width, height) = (width as usize, height as usize);
+        Ok(Self { bytes, path, format, decoder: Box::new(decoder), width, height })
+    }
+
+    /// Decodes the pixels; the caller has seen to it that there are not too many.
+    fn decode(self) -> Result<DynamicImage, DataError> {
+        let Self { bytes, path, format, decoder, .. } = self;
+        let whole = if format == ImageFormat::Png { png_has_end(bytes) } else { jpeg_has_end(bytes) };
+        if !whole {
+            return Err(DataError::ImageCut { path: path.into() });
+        }
+        // Decoders are others' code: should one give up on a file by panicking, that is the file's problem, not the program's.
+        catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)))
+            .map_err(|_| DataError::Undecodable { path: path.into() })?
+            .map_err(|cause| DataError::Image { path: path.into(), cause })
+    }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
@@ -73,6 +118,17 @@ mod tests {
 
     use super::*;
 
+    /// Found by fuzzing: the decoder's own message ends its line.
+    #[test]
+    fn a_jpeg_that_ends_within_a_segment_is_told_of_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cut");
+        let start = b"\xff\xd8\xff\xe0\x00\x10\x4a\x46\x49\x46\x00\xff\xd8\xff\xe0\x00\x10\x4a\xff\xda\x00\x08\x01\x01\x00\x01\x05\x02\x7f\xff\xc4\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xdb\x00\x43\x00\x00\x7a\x14";
+        fs::write(&path, start).unwrap();
+        let message = read_grey_image(&path, 5, 7).unwrap_err().to_string();
+        assert!(message.contains("Not enough bytes") && !message.contains('\n'), "{message:?}");
+    }
+
     const FORMATS: [ImageFormat; 2] = [ImageFormat::Png, ImageFormat::Jpeg];
 
     /// Height 4, width 6.
@@ -90,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("the-file");
         fs::write(&path, bytes).unwrap();
-        read_image(&path, height, width)
+        read_grey_image(&path, height, width)
     }
 
     #[test]
@@ -135,8 +191,10 @@ mod tests {
         for format in FORMATS {
             let bytes = encode(gradient(), format);
             for end in 0..bytes.len() {
-                let result = read(&bytes[..end], 4, 6);
-                assert!(result.is_err(), "{format:?} after {end} of {} bytes", bytes.len());
+                let Err(error) = read(&bytes[..end], 4, 6) else {
+                    panic!("{format:?} after {end} of {} bytes", bytes.len());
+                };
+                assert!(!error.to_string().contains('\n'), "{error}");
             }
         }
     }
@@ -162,8 +220,60 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = read_image(Path::new("no/such.png"), 4, 6).unwrap_err().to_string();
+        let error = read_grey_image(Path::new("no/such.png"), 4, 6).unwrap_err().to_string();
         assert!(error.contains("no/such.png"), "{error}");
+    }
+
+    fn read_rgb(bytes: &[u8]) -> Result<(usize, Vec<u8>), DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("the-file");
+        fs::write(&path, bytes).unwrap();
+        read_rgb_image(&path)
+    }
+
+    #[test]
+    fn grey_images_become_rgb() {
+        for format in FORMATS {
+            let (width, pixels) = read_rgb(&encode(gradient(), format)).unwrap();
+            assert!(
+                width == 6
+                    && pixels.len() == 3 * 24
+                    && pixels.chunks(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2])
+            );
+        }
+    }
+
+    /// Made by Pillow: its left half is (0, 255, 255, 0) in CMYK, its right half (255, 0, 0, 51).
+    #[test]
+    fn cmyk_images_become_rgb() {
+        let (width, pixels) = read_rgb(include_bytes!("../../tests/fixtures/cmyk.jpg")).unwrap();
+        assert_eq!((width, pixels.len()), (24, 3 * 24 * 16));
+        for (column, want) in [(3, [255, 0, 0]), (20, [0, 204, 204])] {
+            let found = &pixels[3 * (24 * 8 + column)..][..3];
+            assert!(
+                found.iter().zip(want).all(|(a, b): (&u8, u8)| a.abs_diff(b) < 12),
+                "{found:?} for {want:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_decoding() {
+        let mut bytes = encode(gradient(), ImageFormat::Jpeg);
+        let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        bytes[frame + 5..frame + 9].fill(0xff);
+        assert!(matches!(read_rgb(&bytes), Err(DataError::ImageSize { width: 65535, height: 65535, .. })));
+        let mut bytes = encode(gradient(), ImageFormat::Png);
+        bytes[16..24].fill(0x7f);
+        assert!(read_rgb(&bytes).is_err());
+    }
+
+    #[test]
+    fn images_of_any_size_that_are_cut_off_are_errors() {
+        for format in FORMATS {
+            let bytes = encode(gradient(), format);
+            assert!((0..bytes.len()).all(|end| read_rgb(&bytes[..end]).is_err()), "{format:?}");
+        }
     }
 
     proptest! {
@@ -174,6 +284,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] ^= 1 << bit;
                 let _ = read(&bytes, 4, 6);
+                let _ = read_rgb(&bytes);
             }
         }
     }

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Dataset, Split};
+use super::cifar::Cifar;
+use super::dataset::{Dataset, Images, Split};
 use super::error::DataError;
-use super::idx::{Images, read_images, read_labels};
+use super::idx::{read_images, read_labels};
+use super::names;
+use super::shape::ImageShape;
 
 /// A kind of data set, as configurations name it.
 ///
-/// All are four IDX files, `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k` for the
-/// test part, each plain or with `.gz`.
+/// Those of grey images are four IDX files, `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k` for the
+/// test part, each plain or with `.gz`. CIFAR is its binary version, as an archive or unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -20,13 +23,17 @@ pub enum Kind {
     FashionMnist,
     /// MNIST: 28×28 handwritten digits.
     Mnist,
-    /// Images of any one size; there are as many classes as the largest label of the training part plus 1.
+    /// Grey images of any one size; there are as many classes as the largest label of the training part plus 1.
     Idx,
+    /// CIFAR-10: 32×32 pictures, in colour, of ten kinds of animals and vehicles.
+    Cifar10,
+    /// CIFAR-100: the same of a hundred kinds of things; what is learnt are the fine labels.
+    Cifar100,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::FashionMnist, Self::Mnist, Self::Idx];
+    pub const ALL: [Self; 5] = [Self::FashionMnist, Self::Mnist, Self::Idx, Self::Cifar10, Self::Cifar100];
 
     /// The name in configurations.
     pub fn name(self) -> &'static str {
@@ -34,14 +41,26 @@ impl Kind {
             Self::FashionMnist => "fashion-mnist",
             Self::Mnist => "mnist",
             Self::Idx => "idx",
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
         }
     }
+}
 
+/// A data set of four IDX files.
+#[derive(Clone, Copy)]
+enum Idx {
+    FashionMnist,
+    Mnist,
+    Any,
+}
+
+impl Idx {
     /// What the images must measure and how many classes there must be, where that is known.
-    fn demands(self) -> Option<((usize, usize), usize)> {
+    fn demands(self) -> Option<(ImageShape, usize)> {
         match self {
-            Self::FashionMnist | Self::Mnist => Some(((28, 28), 10)),
-            Self::Idx => None,
+            Self::FashionMnist | Self::Mnist => Some((ImageShape::grey(28, 28), 10)),
+            Self::Any => None,
         }
     }
 
@@ -53,7 +72,7 @@ impl Kind {
                  repository, or set data.path to that folder"
             }
             Self::Mnist => "set data.path to the folder that holds the four files of MNIST",
-            Self::Idx => {
+            Self::Any => {
                 "set data.path to a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, \
                  t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or with .gz"
             }
@@ -70,29 +89,30 @@ impl fmt::Display for Kind {
 /// The names of the classes, in the order of their labels, where a kind has names for them.
 pub fn class_names(kind: Kind) -> Option<&'static [&'static str]> {
     match kind {
-        Kind::FashionMnist => Some(&[
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ]),
-        Kind::Mnist => Some(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]),
+        Kind::FashionMnist => Some(&names::FASHION_MNIST),
+        Kind::Mnist => Some(&names::MNIST),
         Kind::Idx => None,
+        Kind::Cifar10 => Some(&names::CIFAR10),
+        Kind::Cifar100 => Some(&names::CIFAR100),
     }
 }
 
-/// Reads a data set from the folder `path`.
+/// Reads a data set from the folder `path`; CIFAR also from its archive.
 ///
 /// # Errors
 /// If a file is missing or malformed, images and labels do not pair up, a label is out of range, or the images are
 /// not of the size that the kind or the training part has.
 pub fn load(kind: Kind, path: &Path) -> Result<Split, DataError> {
+    match kind {
+        Kind::FashionMnist => load_idx(Idx::FashionMnist, path),
+        Kind::Mnist => load_idx(Idx::Mnist, path),
+        Kind::Idx => load_idx(Idx::Any, path),
+        Kind::Cifar10 => Cifar::Ten.load(path),
+        Kind::Cifar100 => Cifar::Hundred.load(path),
+    }
+}
+
+fn load_idx(kind: Idx, path: &Path) -> Result<Split, DataError> {
     let train = Part::read(kind, path, "train")?;
     let test = Part::read(kind, path, "t10k")?;
     let (shape, classes) = match kind.demands() {
@@ -102,7 +122,7 @@ pub fn load(kind: Kind, path: &Path) -> Result<Split, DataError> {
         }
         None => {
             let largest = train.labels.iter().max().copied().unwrap_or(0);
-            ((train.images.height, train.images.width), usize::from(largest) + 1)
+            (train.images.shape, usize::from(largest) + 1)
         }
     };
     test.demand(shape, "training and test images must have the same size")?;
@@ -118,15 +138,15 @@ struct Part {
 }
 
 impl Part {
-    fn read(kind: Kind, folder: &Path, prefix: &str) -> Result<Self, DataError> {
+    fn read(kind: Idx, folder: &Path, prefix: &str) -> Result<Self, DataError> {
         let images_path = find(kind, folder, &format!("{prefix}-images-idx3-ubyte"))?;
         let labels_path = find(kind, folder, &format!("{prefix}-labels-idx1-ubyte"))?;
         let (images, labels) = (read_images(&images_path)?, read_labels(&labels_path)?);
         Ok(Self { images, labels, images_path, labels_path })
     }
 
-    fn demand(&self, expected: (usize, usize), mend: &'static str) -> Result<(), DataError> {
-        let found = (self.images.height, self.images.width);
+    fn demand(&self, expected: ImageShape, mend: &'static str) -> Result<(), DataError> {
+        let found = self.images.shape;
         if found == expected {
             return Ok(());
         }
@@ -134,7 +154,8 @@ impl Part {
     }
 
     fn dataset(self, classes: usize) -> Result<Dataset, DataError> {
-        Dataset::new(self.images, self.labels, classes).map_err(|error| {
+        let labels = self.labels.into_iter().map(u32::from).collect();
+        Dataset::new(self.images, labels, classes).map_err(|error| {
             let about_images = matches!(error, DataError::Empty | DataError::Pixels { .. });
             error.inside(if about_images { self.images_path } else { self.labels_path })
         })
@@ -142,7 +163,7 @@ impl Part {
 }
 
 /// The plain file if it is there, since it reads faster, or else the compressed one.
-fn find(kind: Kind, folder: &Path, name: &str) -> Result<PathBuf, DataError> {
+fn find(kind: Idx, folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     let plain = folder.join(name);
     let compressed = folder.join(format!("{name}.gz"));
     // Where it cannot be known whether a file is there, reading it says why.

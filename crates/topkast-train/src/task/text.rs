@@ -50,8 +50,8 @@ impl Text {
         Ok(Self { text, streams, segment, positions, memory, evaluation, clusters, checksum })
     }
 
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (1, self.text.vocabulary.len())
+    pub(super) fn sizes(&self) -> ([usize; 3], usize) {
+        ([1; 3], self.text.vocabulary.len())
     }
 
     pub(super) fn state(&self) -> DataState {
@@ -73,8 +73,12 @@ impl Text {
     pub(super) fn load(&mut self, number: u64, network: &mut Network) {
         self.streams.fill(&self.text.train, number, &mut self.segment);
         if self.segment.begins {
-            transformer_xl(network).replace_memory(Memory::empty(self.memory, usize::MAX));
+            self.forget(network);
         }
+    }
+
+    pub(super) fn forget(&self, network: &mut Network) {
+        transformer_xl(network).replace_memory(Memory::empty(self.memory, usize::MAX));
     }
 
     pub(super) fn input(&self) -> Input<'_> {
@@ -140,7 +144,9 @@ fn tokens(segment: &Segment) -> Tokens<'_> {
 fn transformer_xl(network: &mut Network) -> &mut TransformerXl {
     match network {
         Network::TransformerXl(network) => network,
-        Network::Mlp(_) => unreachable!("a text has a Transformer-XL: Text::new checks the config"),
+        Network::Mlp(_) | Network::ResNet(_) => {
+            unreachable!("a text has a Transformer-XL: Text::new checks the config")
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl Trainer {
     /// # Errors
     /// If the config does not fit the data.
     pub fn with_data(config: Config, split: Split) -> Result<Self, TrainError> {
-        let task = Task::Images(Images::new(split, &config)?);
+        let task = Task::Images(Images::new(split, &config, config.layout())?);
         Self::with_task(config, task)
     }
 
@@ -62,10 +62,10 @@ impl Trainer {
     fn start(&mut self) -> Result<(), TrainError> {
         match self.config.sparsity.method {
             Method::Snip => {
-                self.task.load(0, &mut self.network);
+                self.task.load(0, &mut self.network)?;
                 let Self { network, config, isa, task, .. } = self;
                 if !snip::start(network, config, *isa, task.input(), task.labels())?.is_finite() {
-                    return Err(self.diverged("the loss".to_owned()));
+                    return Err(self.diverged_in_step("the loss of the dense network".to_owned()));
                 }
             }
             Method::Pruning => Pruning::start(&mut self.network),

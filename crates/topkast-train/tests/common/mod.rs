@@ -122,6 +122,7 @@ pub(crate) fn given(trainer: &mut Trainer) -> Vec<(String, Vec<usize>, Vec<f32>)
             }
             ParameterMut::Weight { parameter, shape } => (shape.to_vec(), parameter.values.to_vec()),
             ParameterMut::Bias(parameter) => (vec![parameter.values.len()], parameter.values.to_vec()),
+            ParameterMut::Statistic(values) => (vec![values.len()], values.to_vec()),
         };
         tensors.push((name.to_owned(), shape, values));
     });

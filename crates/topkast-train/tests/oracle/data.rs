@@ -5,7 +5,7 @@ use std::path::Path;
 
 use topkast_kernels::Matrix;
 use topkast_train::Config;
-use topkast_train::data::{self, Dataset, Normalizer, Order, fill_batch};
+use topkast_train::data::{self, Dataset, Layout, Normalizer, Order, Views, fill_batch};
 
 const SIDE: u32 = 6;
 const CLASSES: u32 = 4;
@@ -63,7 +63,15 @@ impl Batches {
         order.shuffle(self.seed, step / batches);
         let (mut x, mut labels) = (Matrix::default(), Vec::new());
         let samples = order.batch((step % batches) as usize, self.size);
-        fill_batch(&self.train, &self.normalizer, samples, &mut x, &mut labels);
+        fill_batch(
+            &self.train,
+            &self.normalizer,
+            Layout::Features,
+            Views::PLAIN,
+            samples,
+            &mut x,
+            &mut labels,
+        );
         let sample = |position| (0..x.features()).map(|f| f64::from(x.get(f, position))).collect();
         let samples = (0..x.positions()).map(sample).collect();
         (samples, labels.into_iter().map(|label| label as usize).collect())

@@ -28,6 +28,7 @@ pub(crate) fn layers(trainer: &mut Trainer) -> Vec<Seen> {
             sparse: false,
         }),
         ParameterMut::Bias(parameter) => layers.last_mut().unwrap().bias = widened(&parameter.values),
+        ParameterMut::Statistic(_) => {}
     });
     layers
 }

@@ -5,26 +5,31 @@
 //!
 //! θ⁰, g and saliencies go by in tiles: the memory of some tiles and of twice |A| entries, never of the dense weight.
 
-use topkast_kernels::{Buffer, Isa, Matrix};
+use topkast_kernels::{Buffer, Isa};
 
-use super::tiles::GradientTile;
+use super::tiles::{DenseGradient, GradientTile};
 use super::*;
 
 impl SparseWeight {
-    /// Offers the saliency of every entry to `largest`, where it has its flat index plus `start`: that of θ⁰ and the gradient
-    /// `dy·xᵀ`. [`start`](Self::start) then takes those that are among the largest.
+    /// Offers the saliency of every entry to `largest`, where it has its flat index plus `start`: that of θ⁰ and the dense
+    /// `gradient`. [`start`](Self::start) then takes those that are among the largest.
     ///
     /// # Panics
-    /// If the weight has been started, `dy` does not have a feature for each row, or `x` for each column, or they differ in
-    /// positions.
-    pub fn offer_saliencies(&self, isa: Isa, dy: &Matrix, x: &Matrix, start: u64, largest: &mut Largest) {
+    /// If the weight has been started, or the gradient is not of its shape.
+    pub fn offer_saliencies(
+        &self,
+        isa: Isa,
+        gradient: &DenseGradient<'_>,
+        start: u64,
+        largest: &mut Largest,
+    ) {
         let (rows, width) = (self.pattern.rows(), self.pattern.width());
-        assert_eq!((dy.features(), x.features()), (rows, width), "dy and x must fit the weight");
-        let (mut saliency, mut gradient) = (Buffer::default(), GradientTile::default());
+        assert_eq!(gradient.shape(), [rows, width], "the gradient must be the weight's");
+        let (mut saliency, mut tile) = (Buffer::default(), GradientTile::default());
         for rows in self.tiles() {
             let first = start + rows.start as u64 * width as u64;
             self.initial_rows(rows.clone(), &mut saliency);
-            let gradient = gradient.compute(isa, dy, x, rows);
+            let gradient = tile.compute(isa, gradient, rows);
             saliency.iter_mut().zip(gradient).for_each(|(theta, gradient)| *theta *= gradient);
             largest.offer(first, &saliency);
         }

@@ -171,7 +171,7 @@ fn a_layer_that_was_empty_is_trained_when_it_fills_again() {
     assert_eq!(weights[1].counts(), Counts { active: 0, backward: 0 });
     assert_eq!(weights[0].counts(), case.counts);
     let isa = Isa::current().unwrap();
-    weights.iter_mut().for_each(|weight| weight.update(&adam(), isa, 0.1, 1.0, true));
+    weights.iter_mut().for_each(|weight| assert!(weight.update(&adam(), isa, 0.1, 1.0, true)));
     // Entries of the second are around 1e-10 at most by now.
     for step in 20..40 {
         weights[0].parameter_mut().values.fill(1e-20);

@@ -40,7 +40,7 @@ macro_rules! assert_error {
 
 #[test]
 fn plain_and_compressed_files_read_alike() {
-    let expected = Images { count: 2, height: 2, width: 3, pixels: (1..=12).collect() };
+    let expected = Images { count: 2, shape: ImageShape::grey(2, 3), pixels: (1..=12).collect() };
     assert_eq!(images(&valid()).unwrap(), expected);
     for packed in [gzip(&valid()), xz(&valid()), zip(&[&valid()])] {
         assert_eq!(images(&packed).unwrap(), expected);
@@ -226,7 +226,7 @@ proptest! {
             bytes = gzip(&bytes);
         }
         let (count, height, width) = (count as usize, height as usize, width as usize);
-        prop_assert_eq!(images(&bytes).unwrap(), Images { count, height, width, pixels });
+        prop_assert_eq!(images(&bytes).unwrap(), Images { count, shape: ImageShape::grey(height, width), pixels });
     }
 
     #[test]

@@ -1,0 +1,1 @@
+"""Exports in the hands of others: what they compute from them, and how fast."""

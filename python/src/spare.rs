@@ -1,0 +1,34 @@
+//! Matrices to use again: a step takes the same ones as the step before, and so allocates nothing.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use topkast_kernels::Matrix;
+
+/// What nobody uses now, the longest unused first: at most as many as have been in use at a time.
+static SPARE: Mutex<Vec<Matrix>> = Mutex::new(Vec::new());
+
+/// A matrix, if possible of this shape, with whatever numbers.
+pub(crate) fn take(features: usize, positions: usize) -> Matrix {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |matrix: &Matrix| (matrix.features(), matrix.positions()) == (features, positions);
+    match spare.iter().rposition(same) {
+        Some(at) => spare.remove(at),
+        None if spare.is_empty() => Matrix::default(),
+        None => spare.remove(0),
+    }
+}
+
+/// Hands a matrix back.
+pub(crate) fn give(matrix: Matrix) {
+    if matrix.capacity_bytes() > 0 {
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(matrix);
+    }
+}
+
+/// Frees the memory that is kept for the next step; returns how many bytes.
+#[pyfunction]
+pub(crate) fn release_memory() -> usize {
+    let spare = std::mem::take(&mut *SPARE.lock().unwrap_or_else(PoisonError::into_inner));
+    spare.iter().map(Matrix::capacity_bytes).sum()
+}
