@@ -182,6 +182,8 @@ pub(crate) struct Piece {
     pub(crate) position: usize,
     /// Positions from there on to the end of the line: what follows is padding, or another line's.
     pub(crate) kept: usize,
+    /// Whether it is in the first panel that is walked.
+    pub(crate) first: bool,
     /// The block's number.
     pub(crate) block: usize,
     /// Whether a row's last columns are in the block.
@@ -325,10 +327,11 @@ impl<'a> Walk<'a> {
         visitor: &mut impl Visit,
     ) {
         let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
-        for number in numbers {
+        for number in numbers.clone() {
             let (line, panel) = (number / panels.count, number % panels.count);
             let (start, end) = (panels.start(panel), panels.start(panel + 1));
-            let place = Panel { line, start: start * panels.lanes };
+            let first = number == numbers.start;
+            let place = Panel { line, start: start * panels.lanes, first };
             // Fixed widths, so that the accumulators are registers.
             let run = match end - start {
                 1 => Self::panel::<1, _>,
@@ -347,7 +350,7 @@ impl<'a> Walk<'a> {
 
     fn panel<const N: usize, V: Visit>(
         &self,
-        Panel { line, start }: Panel,
+        Panel { line, start, first }: Panel,
         blocks: Range<usize>,
         packed: &mut Packed,
         visitor: &mut V,
@@ -363,6 +366,7 @@ impl<'a> Walk<'a> {
                 starts: self.x.starts().map_or(std::ptr::null(), <[u32]>::as_ptr),
                 position: line * lines.length + start,
                 kept: lines.length - start,
+                first,
                 block: number,
                 last: block.end == self.x.columns(),
                 far: is_far(size_of::<f32>() * N * self.isa.lanes() * block.len()),
@@ -383,6 +387,8 @@ impl<'a> Walk<'a> {
 struct Panel {
     line: usize,
     start: usize,
+    /// Whether it is the first that is walked.
+    first: bool,
 }
 
 /// Copies a piece, and makes it the copy.

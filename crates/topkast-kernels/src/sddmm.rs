@@ -6,6 +6,9 @@
 //!
 //! A and B∖A are visited together, so that dy is read and X packed once for both: a twentieth to a tenth of the time.
 //! Filling what is left of A's last group with entries of B∖A was tried and costs more than it saves.
+//!
+//! Threads take rows of W, each with all positions of X. Where the positions outweigh W by far, as in the convolutions of large maps, they
+//! are cut into [`PORTIONS`] first, with gradients of their own that are added at the end: so every thread reads its share of X and dy alone.
 
 use crate::blocks::{Column, POSITIONS, Piece, Place, Strip, Visit, Walk, fetch_row};
 use crate::epilogue::load_kept;
@@ -19,7 +22,7 @@ use std::ops::Range;
 /// `gradient[e] = Σₚ dy[row(e), p] × x[column(e), p]` for every entry `e` of `csr`, overwriting `gradient`; `dy` is
 /// `[rows × positions]` and `x` `[width × positions]`.
 ///
-/// Panels of positions are added in ascending order, for any number of threads.
+/// Panels of positions are added in an order that depends on the shapes alone, for any number of threads.
 ///
 /// # Panics
 /// If `gradient` has not one number for each entry, `dy` not one feature for each row, `x` not one for each column, or
@@ -108,6 +111,13 @@ fn check(csr: &Csr, dy: &Matrix, x: Source<'_>, gradient: &[f32]) {
     assert_eq!(dy.positions(), x.positions(), "dy and x must have the same positions");
 }
 
+/// How many portions positions are cut into, and from how many on.
+const PORTIONS: usize = 4;
+const PORTIONED: usize = 8192;
+
+/// How many times as many numbers x and dy must have as a dense weight: then what portions' gradients take is small beside them.
+const OUTWEIGHED: usize = 64;
+
 /// A product of one structure or two that is ready to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
@@ -119,8 +129,60 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// By the shapes alone: neither the structures nor the threads may show in a gradient.
+    fn number_of_portions(&self) -> usize {
+        let (rows, width, positions) = (self.dy.features(), self.x.columns(), self.x.positions());
+        let numbers = positions.saturating_mul(rows + width);
+        if positions >= PORTIONED && rows.saturating_mul(width) <= numbers / OUTWEIGHED {
+            PORTIONS
+        } else {
+            1
+        }
+    }
+
     fn split(
         self,
+        entries_before: &(impl Fn(usize) -> usize + Sync),
+        gradients: [&mut [f32]; 2],
+        compute: &(impl Fn(Share) + Sync),
+    ) {
+        let portions = 0..self.number_of_portions();
+        self.portions(portions, rayon::current_num_threads(), entries_before, gradients, compute);
+    }
+
+    /// Computes the sum of some portions' gradients on so many threads.
+    fn portions(
+        self,
+        portions: Range<usize>,
+        threads: usize,
+        entries_before: &(impl Fn(usize) -> usize + Sync),
+        gradients: [&mut [f32]; 2],
+        compute: &(impl Fn(Share) + Sync),
+    ) {
+        if portions.len() == 1 {
+            return self.rows(portions.start, threads, entries_before, gradients, compute);
+        }
+        let middle = portions.start + portions.len() / 2;
+        let mut others = [vec![0.0; gradients[0].len()], vec![0.0; gradients[1].len()]];
+        let [a, b] = gradients;
+        let [other_a, other_b] = &mut others;
+        let half = |portions: Range<usize>, gradients: [&mut [f32]; 2]| {
+            self.portions(portions, threads.div_ceil(2), entries_before, gradients, compute);
+        };
+        rayon::join(
+            || half(portions.start..middle, [&mut *a, &mut *b]),
+            || half(middle..portions.end, [other_a, other_b]),
+        );
+        for (gradient, others) in [a, b].into_iter().zip(others) {
+            gradient.iter_mut().zip(others).for_each(|(gradient, other)| *gradient += other);
+        }
+    }
+
+    /// Computes one portion's gradients on so many threads.
+    fn rows(
+        self,
+        portion: usize,
+        threads: usize,
         entries_before: &(impl Fn(usize) -> usize + Sync),
         gradients: [&mut [f32]; 2],
         compute: &(impl Fn(Share) + Sync),
@@ -131,9 +193,8 @@ impl Product<'_> {
             let entries = |csr: &Csr| (csr.starts()[at] - csr.starts()[from]) as usize;
             split_both(gradients, [entries(a), if self.count == 2 { entries(b) } else { 0 }])
         };
-        let shares = rayon::current_num_threads();
-        for_each_share(0..runs, shares, entries_before, gradients, &cut, &|runs, gradients| {
-            compute(Share { product: &self, runs, gradients });
+        for_each_share(0..runs, threads, entries_before, gradients, &cut, &|runs, gradients| {
+            compute(Share { product: &self, portion, runs, gradients });
         });
     }
 }
@@ -143,9 +204,10 @@ fn split_both([a, b]: [&mut [f32]; 2], at: [usize; 2]) -> ([&mut [f32]; 2], [&mu
     ([a_head, b_head], [a_tail, b_tail])
 }
 
-/// Consecutive runs of entries, and their gradients.
+/// Consecutive runs of entries, and their gradients from a portion of the positions.
 pub(crate) struct Share<'a> {
     product: &'a Product<'a>,
+    portion: usize,
     /// Run `b × rows + r` is row `r` in block `b`.
     runs: Range<usize>,
     gradients: [&'a mut [f32]; 2],
@@ -166,7 +228,13 @@ impl Share<'_> {
         // Half the registers for dy, and as many or more for the sums.
         let widest = (isa.panel() / 2).min(POSITIONS / isa.lanes());
         let panels = walk.panels(widest);
-        walk.run(panels, 0..walk.count(panels), self.blocks(), &mut self);
+        walk.run(panels, self.panels(walk.count(panels)), self.blocks(), &mut self);
+    }
+
+    /// Which of `count` panels of positions are the portion's.
+    pub(crate) fn panels(&self, count: usize) -> Range<usize> {
+        let portions = self.product.number_of_portions();
+        self.portion * count / portions..(self.portion + 1) * count / portions
     }
 
     /// One of the structures, for what they have in common.
@@ -318,7 +386,7 @@ impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
 /// A row of dy, as far as it meets a piece of X, in registers.
 pub(crate) trait Panel {
     /// Adds the panel's share to the gradients `out` of the entries in `columns`, at most `SIZE`, or sets them to it if it
-    /// is the first. No gradient may depend on the other entries.
+    /// is the portion's first. No gradient may depend on the other entries.
     ///
     /// # Safety
     /// `columns` are in the piece's block. There is at least one.
@@ -369,7 +437,7 @@ impl<S: Simd, const N: usize, P: Place> Panel for F32Panel<S, N, P> {
                 *sum = simd.mul_add(dy, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
             }
         }
-        simd.add_sums(sums, out, self.piece.position == 0);
+        simd.add_sums(sums, out, self.piece.first);
     }
 }
 

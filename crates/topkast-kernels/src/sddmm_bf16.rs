@@ -36,7 +36,8 @@ pub(crate) fn sddmm_bf16_pair(
 fn walk(simd: Avx512Bf16, x: &Matrix, mut share: Share) {
     let panels = Panels::of_vectors(Avx512Bf16::LANES, x.positions(), WIDEST);
     let mut packed: Packed = [const { MaybeUninit::uninit() }; WIDE * WIDEST];
-    for number in 0..panels.count {
+    let numbers = share.panels(panels.count);
+    for number in numbers.clone() {
         let panel = panels.start(number)..panels.start(number + 1);
         // Fixed widths, so that a row of dy stays in registers.
         let run = match panel.len() {
@@ -46,7 +47,8 @@ fn walk(simd: Avx512Bf16, x: &Matrix, mut share: Share) {
             4 => run_panel::<4>,
             width => panic!("a panel of {width} vectors"),
         };
-        run(simd, x, &mut share, panel.start * Avx512Bf16::LANES, &mut packed);
+        let place = (panel.start * Avx512Bf16::LANES, number == numbers.start);
+        run(simd, x, &mut share, place, &mut packed);
     }
 }
 
@@ -54,7 +56,7 @@ fn run_panel<const N: usize>(
     simd: Avx512Bf16,
     x: &Matrix,
     share: &mut Share,
-    position: usize,
+    (position, first): (usize, bool),
     packed: &mut Packed,
 ) {
     assert_eq!((x.features(), x.stride()), (share.structure().width(), share.dy().stride()));
@@ -72,7 +74,7 @@ fn run_panel<const N: usize>(
         let origin = x.padded().as_ptr().wrapping_add(position);
         let far = !copies && is_far(size_of::<f32>() * N * Avx512Bf16::LANES * columns.len());
         let mut piece =
-            Piece { x: origin, stride: x.stride(), packed: std::ptr::null(), position, whole, far };
+            Piece { x: origin, stride: x.stride(), packed: std::ptr::null(), position, first, whole, far };
         if copies {
             simd.run(Pack::<N> { columns, piece: &mut piece, packed });
         }
@@ -94,6 +96,8 @@ struct Piece {
     /// Where column 0 would be in a rounded copy: not to be read, as only the block's columns are there.
     packed: *const __m512bh,
     position: usize,
+    /// Whether it is in the first panel that is walked.
+    first: bool,
     /// Whether the last vector's second half is there.
     whole: bool,
     /// Whether X is read from beyond the caches near the core.
@@ -210,7 +214,7 @@ impl<const N: usize, const PACKED: bool> Panel for Bf16Panel<N, PACKED> {
                 *sum = self.simd.add_products(*sum, dy, x);
             }
         }
-        f32s.add_sums(sums, out, self.piece.position == 0);
+        f32s.add_sums(sums, out, self.piece.first);
     }
 }
 
@@ -264,6 +268,13 @@ mod tests {
     }
 
     #[test]
+    fn portions_of_positions() {
+        for (rows, width, positions) in [(64, 17, 8192), (15, 300, 9001)] {
+            check(&Random::new(11).csr(rows, width, 0.1), positions, 12);
+        }
+    }
+
+    #[test]
     fn wide_columns() {
         for (rows, density, positions) in [(7, 0.001, 17), (7, 0.001, 32), (20, 0.02, 144)] {
             let csr = Random::new(5).csr(rows, 70_000, density);
@@ -276,7 +287,7 @@ mod tests {
     fn threads_do_not_show() {
         let Some(bf16) = bf16() else { return };
         let mut random = Random::new(8);
-        for (rows, width, positions) in [(2, 300, 100), (700, 600, 100), (700, 600, 300)] {
+        for (rows, width, positions) in [(2, 300, 100), (700, 600, 100), (700, 600, 300), (31, 70, 9000)] {
             let [csr, other] = [0.05, 0.06].map(|density| random.csr(rows, width, density));
             let (dy, x) = (random.matrix(rows, positions), random.matrix(width, positions));
             assert_same_on_any_threads(|_| {

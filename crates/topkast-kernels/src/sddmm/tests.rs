@@ -33,6 +33,17 @@ fn blocks_of_columns_and_chunks_of_rows() {
 }
 
 #[test]
+fn portions_of_positions() {
+    for (rows, width, positions) in
+        [(64, 17, 8192), (1, 1, 8193), (15, 300, 9001), (0, 5, 8192), (5, 0, 10_000)]
+    {
+        for density in [0.0, 0.1, 1.0] {
+            check(&Random::new(11).csr(rows, width, density), positions, 12);
+        }
+    }
+}
+
+#[test]
 fn wide_columns() {
     let csr = Random::new(5).csr(7, 70_000, 0.001);
     assert!(matches!(csr.columns(), Columns::U32(_)));
@@ -42,7 +53,7 @@ fn wide_columns() {
 #[test]
 fn threads_do_not_show() {
     let mut random = Random::new(8);
-    for (rows, width, positions) in [(2, 300, 100), (700, 600, 100)] {
+    for (rows, width, positions) in [(2, 300, 100), (700, 600, 100), (31, 70, 9000)] {
         let csr = random.csr(rows, width, 0.05);
         let (dy, x) = (random.matrix(rows, positions), random.matrix(width, positions));
         let other = random.csr(rows, width, 0.06);
