@@ -21,15 +21,25 @@ pub(crate) const POSITIONS: usize = 64;
 /// Rows of y or dy this far apart, in floats, are fetched ahead: no hardware prefetcher follows a product from page to page.
 const FAR: usize = 256;
 
-/// How many rows ahead.
-const ROWS_AHEAD: usize = 2;
+/// Floats from which on a matrix is too large for the caches to hold it from one pass to the next: 16 MiB.
+pub(crate) const HUGE: usize = 4 << 20;
+
+/// How far ahead of its use each row of a padded matrix is fetched, in floats; 0 where that is not worth it. Two rows ahead where they
+/// come from a cache, twelve where they come from memory.
+pub(crate) fn fetch_distance(rows: usize, stride: usize) -> usize {
+    match stride {
+        0..=FAR => 0,
+        _ if rows * stride < HUGE => 2 * stride,
+        _ => 12 * stride,
+    }
+}
 
 /// Fetches the panel, `N` vectors wide, of a row of y or dy that will be needed soon, where the one at `panel` is now.
 #[inline(always)]
-pub(crate) fn fetch_row<S: Simd, const N: usize>(simd: S, panel: *const f32, stride: usize) {
-    if stride > FAR {
+pub(crate) fn fetch_row<S: Simd, const N: usize>(simd: S, panel: *const f32, distance: usize) {
+    if distance > 0 {
         for j in 0..N {
-            simd.prefetch(panel.wrapping_add(ROWS_AHEAD * stride + j * S::LANES));
+            simd.prefetch(panel.wrapping_add(distance + j * S::LANES));
         }
     }
 }

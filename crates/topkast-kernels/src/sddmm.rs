@@ -10,7 +10,7 @@
 //! Threads take rows of W, each with all positions of X. Where the positions outweigh W by far, as in the convolutions of large maps, they
 //! are cut into [`PORTIONS`] first, with gradients of their own that are added at the end: so every thread reads its share of X and dy alone.
 
-use crate::blocks::{Column, POSITIONS, Piece, Place, Strip, Visit, Walk, fetch_row};
+use crate::blocks::{Column, POSITIONS, Piece, Place, Strip, Visit, Walk, fetch_distance, fetch_row};
 use crate::epilogue::load_kept;
 use crate::share::for_each_share;
 use crate::simd::{GROUP, Simd};
@@ -280,6 +280,7 @@ impl Share<'_> {
             both: count == 2,
             dy: &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()],
             stride: dy.stride(),
+            height: dy.features(),
         }
     }
 
@@ -318,6 +319,8 @@ pub(crate) struct Rows<'a, C> {
     /// The rows of dy.
     dy: &'a [f32],
     stride: usize,
+    /// How many rows dy has in all.
+    height: usize,
 }
 
 impl<C: Column> Rows<'_, C> {
@@ -366,12 +369,12 @@ impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { rows, piece, .. } = self;
-        let stride = rows.stride;
+        let distance = fetch_distance(rows.height, rows.stride);
         // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, or what of them is in the line,
         // and the piece the block's columns. Gain: whole vectors without checks.
         unsafe {
             let panel = |dy: *const f32| {
-                fetch_row::<S, N>(simd, dy, stride);
+                fetch_row::<S, N>(simd, dy, distance);
                 let dy = std::array::from_fn(|j| {
                     let kept = piece.kept.saturating_sub(j * S::LANES);
                     load_kept::<S, P>(simd, dy.wrapping_add(j * S::LANES), kept)

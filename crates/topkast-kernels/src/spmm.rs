@@ -4,7 +4,9 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{Column, POSITIONS, Panels, Piece, Place, Strip, Visit, Walk, fetch_row};
+use crate::blocks::{
+    Column, HUGE, POSITIONS, Panels, Piece, Place, Strip, Visit, Walk, fetch_distance, fetch_row,
+};
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::{Finish, load_kept};
 use crate::share::for_each_share;
@@ -172,9 +174,13 @@ struct Sweep<'a, const N: usize, P, C> {
     finish: Finish,
     first_row: usize,
     y: *mut f32,
+    /// Whether y passes the caches by, where its panels are aligned.
+    streams: bool,
     /// How far the first row's panel is from the start of y.
     offset: usize,
     stride: usize,
+    /// Rows of y.
+    height: usize,
 }
 
 impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
@@ -189,15 +195,18 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
             finish,
             first_row: share.rows.start,
             y: target.y,
+            streams: csr.blocks() == 1 && csr.rows() * target.stride >= HUGE,
             offset,
             stride: target.stride,
+            height: csr.rows(),
         }
     }
 
-    /// Row after row; `LAST` is whether these are the rows' last entries.
+    /// Row after row; `LAST` is whether these are the rows' last entries, `STREAM` whether y passes the caches by.
     #[inline(always)]
-    fn rows<S: Simd, const LAST: bool>(&self, simd: S) {
+    fn rows<S: Simd, const LAST: bool, const STREAM: bool>(&self, simd: S) {
         let mut offset = self.offset;
+        let distance = fetch_distance(self.height, self.stride);
         for i in 0..self.strip.rows() {
             // SAFETY: the strip has this row.
             let (start, columns) = unsafe { self.strip.run(i) };
@@ -205,7 +214,9 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
             // SAFETY: the columns are in the strip.
             unsafe { self.piece.fetch::<S, N, P>(simd, ahead) };
             let y = self.y.wrapping_add(offset);
-            fetch_row::<S, N>(simd, y, self.stride);
+            if !STREAM {
+                fetch_row::<S, N>(simd, y, distance);
+            }
             let mut sums = [simd.splat(0.0); N];
             if self.piece.block > 0 {
                 for (j, sum) in sums.iter_mut().enumerate() {
@@ -228,12 +239,17 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
                     };
                     if P::LINES && kept < S::LANES {
                         simd.store_first(y.wrapping_add(lane), sum, kept);
+                    } else if STREAM {
+                        simd.stream(y.add(lane), sum);
                     } else {
                         simd.store(y.add(lane), sum);
                     }
                 }
             }
             offset += self.stride;
+        }
+        if STREAM {
+            simd.end_streams();
         }
     }
 
@@ -268,8 +284,14 @@ impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // Two loops, as the epilogue takes registers that the other one needs.
-        if self.piece.last { self.rows::<S, true>(simd) } else { self.rows::<S, false>(simd) }
+        // Loops of their own, as the epilogue takes registers that the first one needs.
+        if !self.piece.last {
+            self.rows::<S, false, false>(simd);
+        } else if self.streams && !P::LINES {
+            self.rows::<S, true, true>(simd);
+        } else {
+            self.rows::<S, true, false>(simd);
+        }
     }
 }
 
@@ -386,6 +408,12 @@ mod tests {
             assert!(y.row(1).iter().all(|y| y.is_nan()));
             assert!([3, 15, 19, 31].iter().all(|&at| y.padded()[at] == 0.0));
         }
+    }
+
+    #[test]
+    fn outputs_too_large_for_the_caches() {
+        let (rows, positions) = (257, HUGE / 256);
+        check(&Random::new(12).csr(rows, 9, 0.3), positions - 5, 13);
     }
 
     proptest! {

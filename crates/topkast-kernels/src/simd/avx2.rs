@@ -86,6 +86,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        // SAFETY: see the module; the caller vouches for the pointer, and calls `end_streams`.
+        unsafe { _mm256_stream_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn end_streams(self) {
+        // SAFETY: every such machine has SSE.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m256 {
         // SAFETY: see the module; the caller vouches for what the mask names.
         unsafe { _mm256_maskload_ps(from, first(self, count)) }

@@ -91,6 +91,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        // SAFETY: see the module; the caller vouches for the pointer, and calls `end_streams`.
+        unsafe { _mm512_stream_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn end_streams(self) {
+        // SAFETY: every such machine has SSE.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {
         // SAFETY: see the module; the caller vouches for what the mask names.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }

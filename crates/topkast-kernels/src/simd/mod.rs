@@ -53,6 +53,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is valid for writing `LANES` floats; no alignment is needed.
     unsafe fn store(self, to: *mut f32, v: Self::Vector);
+    /// [`store`](Self::store) past the caches, for what is too large for them: no line is read to be overwritten. What other
+    /// threads are to see of it needs [`end_streams`](Self::end_streams) first.
+    ///
+    /// # Safety
+    /// Besides, `to` is aligned to a vector.
+    unsafe fn stream(self, to: *mut f32, v: Self::Vector);
+    /// Orders what was streamed before what this thread stores from here on.
+    fn end_streams(self);
     /// Reads `count` floats, at most `LANES`; the other lanes are zero.
     ///
     /// # Safety

@@ -51,6 +51,15 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: V) {
+        // SAFETY: as in `load`.
+        unsafe { self.store(to, v) }
+    }
+
+    #[inline(always)]
+    fn end_streams(self) {}
+
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> V {
         // SAFETY: the caller vouches for `count` floats.
         std::array::from_fn(|lane| if lane < count { unsafe { *from.add(lane) } } else { 0.0 })
