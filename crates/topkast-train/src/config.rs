@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::message::one_line;
+
 pub use data::*;
 pub use difference::Difference;
 pub use kinds::*;
@@ -160,7 +162,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, ConfigE
 /// One line that says where and what.
 fn syntax(text: &str, origin: &str, error: &toml::de::Error) -> ConfigError {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = error.message().replace('\n', " ");
+    let message = one_line(&error.message());
     let message = match line {
         Some(line) if !text.is_empty() => format!("line {line}: {message}"),
         _ => message,

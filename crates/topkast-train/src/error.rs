@@ -1,11 +1,13 @@
 //! What can stop a run.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::message::one_line;
 use crate::weights::WeightsError;
 
 /// Why a run cannot start or go on.
@@ -40,12 +42,12 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    pub(crate) fn checkpoint(path: &Path, problem: impl ToString) -> Self {
-        Self::Checkpoint { path: path.to_owned(), problem: problem.to_string() }
+    pub(crate) fn checkpoint(path: &Path, problem: impl Display) -> Self {
+        Self::Checkpoint { path: path.to_owned(), problem: one_line(&problem) }
     }
 
-    pub(crate) fn export(path: &Path, problem: impl ToString) -> Self {
-        Self::Export { path: path.to_owned(), problem: problem.to_string() }
+    pub(crate) fn export(path: &Path, problem: impl Display) -> Self {
+        Self::Export { path: path.to_owned(), problem: one_line(&problem) }
     }
 
     pub(crate) fn run_dir(path: &Path, problem: impl ToString) -> Self {

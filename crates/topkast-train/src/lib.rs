@@ -11,6 +11,7 @@ mod files;
 mod flops;
 mod lock;
 mod machine;
+mod message;
 mod metrics;
 mod products;
 mod pruning;

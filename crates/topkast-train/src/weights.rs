@@ -23,6 +23,7 @@ use topkast_nn::{Network, NetworkShape};
 pub use fingerprint::Fingerprint;
 use layer::GivenLayer;
 
+use crate::message::one_line;
 use crate::{Config, TrainError};
 
 /// What is wrong with a file of weights, and what to do about it: one line each.
@@ -86,7 +87,7 @@ impl WeightsFile {
     fn open(path: &Path) -> Result<Self, WeightsError> {
         let map = map(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
         let (header_len, header) = SafeTensors::read_metadata(&map)
-            .map_err(|error| WeightsError::Format { path: path.to_owned(), problem: error.to_string() })?;
+            .map_err(|error| WeightsError::Format { path: path.to_owned(), problem: one_line(&error) })?;
         Ok(Self { path: path.to_owned(), map: Arc::new(map), header, start: size_of::<u64>() + header_len })
     }
 

@@ -102,6 +102,17 @@ fn a_mask_of_another_shape_is_refused() {
     assert!(falling.contains("`hidden.0.weight.epoch`"), "{falling}");
 }
 
+/// Found by fuzzing: what reads the header quotes what it could not make sense of, all of it.
+#[test]
+fn what_a_header_says_is_quoted_in_one_short_line() {
+    let mut setting = Setting::new();
+    let header =
+        format!(r#"{{"a":{{"dtype":"F3\n{}","shape":[],"data_offsets":[0,0]}}}}"#, "x".repeat(10_000));
+    put(&setting.path, &[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat());
+    let message = setting.refusal();
+    assert!(message.contains("F3 xxx") && message.len() < 400 && !message.contains('\n'), "{message}");
+}
+
 fn is_about_the_run(resumed: &Result<(), TrainError>) -> bool {
     let message = resumed.as_ref().unwrap_err().to_string();
     ["from another config", "made from other data", "has more steps", "where pruning has"]

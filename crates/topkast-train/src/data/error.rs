@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::idx::IDX_LIMIT;
 use super::shape::ImageShape;
 use super::unpack::Packing;
+use crate::message::one_line;
 use crate::text::TextError;
 
 /// What is wrong with data, where, and what to do about it: one line each.
@@ -335,11 +336,6 @@ pub enum DataError {
     /// A problem of a text.
     #[error(transparent)]
     Text(#[from] TextError),
-}
-
-/// What some decoders say has several lines.
-fn one_line(cause: &impl std::fmt::Display) -> String {
-    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl DataError {
