@@ -118,9 +118,12 @@ impl Panels {
     }
 }
 
-/// Whether to copy pieces of X whose rows are used `uses` times each, on average. Measured: a copied row needs some 8.
-pub(crate) fn copies_pay(csr: &Csr, uses: f64) -> bool {
-    csr.block() <= WIDE && uses >= 8.0
+/// How often a copied row of X must be used for the copy to pay. Measured.
+pub(crate) const USES: f64 = 8.0;
+
+/// Whether to copy pieces of X whose rows are used `uses` times each, on average, where that pays from `least` on.
+pub(crate) fn copies_pay(csr: &Csr, uses: f64, least: f64) -> bool {
+    csr.block() <= WIDE && uses >= least
 }
 
 /// How a product finds a column's numbers in a [`Piece`].
@@ -296,14 +299,14 @@ pub(crate) struct Walk<'a> {
 struct Packed([MaybeUninit<f32>; WIDE * POSITIONS]);
 
 impl<'a> Walk<'a> {
-    /// For structures with blocks as `csr` has them, each packed row of X being used `uses` times on average.
+    /// For structures with blocks as `csr` has them, on copies of X where it is rows and `copies` says so.
     ///
     /// # Panics
     /// If X has not as many columns.
-    pub(crate) fn new(isa: Isa, csr: &Csr, uses: f64, x: Source<'a>) -> Self {
+    pub(crate) fn new(isa: Isa, csr: &Csr, copies: bool, x: Source<'a>) -> Self {
         assert_eq!(x.columns(), csr.width(), "x must have one feature for each column of the weight");
         // Columns at starts overlap, so that copies take more room in the caches than they.
-        Self { isa, x, block: csr.block(), packed: x.starts().is_none() && copies_pay(csr, uses) }
+        Self { isa, x, block: csr.block(), packed: x.starts().is_none() && copies }
     }
 
     /// Over blocks of so many columns, on copies where they are rows.

@@ -10,7 +10,9 @@
 //! Threads take rows of W, each with all positions of X. Where the positions outweigh W by far, as in the convolutions of large maps, they
 //! are cut into [`PORTIONS`] first, with gradients of their own that are added at the end: so every thread reads its share of X and dy alone.
 
-use crate::blocks::{Column, POSITIONS, Piece, Place, Strip, Visit, Walk, fetch_distance, fetch_row};
+use crate::blocks::{
+    Column, HUGE, POSITIONS, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row,
+};
 use crate::epilogue::load_kept;
 use crate::share::for_each_share;
 use crate::simd::{GROUP, Simd};
@@ -118,6 +120,9 @@ const PORTIONED: usize = 8192;
 /// How many times as many numbers x and dy must have as a dense weight: then what portions' gradients take is small beside them.
 const OUTWEIGHED: usize = 64;
 
+/// [`USES`] where X comes from memory.
+const FAR_USES: f64 = 3.0;
+
 /// A product of one structure or two that is ready to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
@@ -224,7 +229,7 @@ impl Visit for Share<'_> {
 
 impl Share<'_> {
     fn walk(mut self, isa: Isa) {
-        let walk = Walk::new(isa, self.structure(), self.uses(), self.product.x);
+        let walk = Walk::new(isa, self.structure(), self.copies(), self.product.x);
         // Half the registers for dy, and as many or more for the sums.
         let widest = (isa.panel() / 2).min(POSITIONS / isa.lanes());
         let panels = walk.panels(widest);
@@ -258,11 +263,13 @@ impl Share<'_> {
         self.runs.start / rows..self.runs.end.div_ceil(rows)
     }
 
-    /// How often each row of X in a block is used, on average.
-    pub(crate) fn uses(&self) -> f64 {
+    /// Whether to copy pieces of X. Where it comes from memory fewer uses are enough, as copying fetches ahead.
+    pub(crate) fn copies(&self) -> bool {
         let entries: usize = self.gradients.iter().map(|gradient| gradient.len()).sum();
         let columns = self.blocks().len() * self.structure().block().min(self.structure().width());
-        entries as f64 / columns as f64
+        let x = self.product.x;
+        let least = if x.columns() * x.positions() < HUGE { USES } else { FAR_USES };
+        copies_pay(self.structure(), entries as f64 / columns as f64, least)
     }
 
     /// The share's runs in a block of columns.

@@ -3,7 +3,7 @@
 //! The walk and the groups of entries are those of `sddmm`; but a vector holds 32 positions, so a panel of as many
 //! registers takes twice as many, and one joint reduction serves them all. X is rounded as it is packed, dy in registers.
 
-use crate::blocks::{AHEAD, Column, Panels, copies_pay, is_far};
+use crate::blocks::{AHEAD, Column, Panels, is_far};
 use crate::csr::WIDE;
 use crate::sddmm::{Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
@@ -67,7 +67,7 @@ fn run_panel<const N: usize>(
     let (whole, end) = (x.stride() - position >= N * Avx512Bf16::LANES, x.stride() - position);
     assert!(position < x.stride() && end + 16 >= N * Avx512Bf16::LANES);
     let block = share.structure().block();
-    let copies = copies_pay(share.structure(), share.uses());
+    let copies = share.copies();
     for number in share.blocks() {
         let from = number * block;
         let columns = from..x.features().min(from.saturating_add(block));

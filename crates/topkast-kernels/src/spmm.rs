@@ -5,7 +5,8 @@
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
 use crate::blocks::{
-    Column, HUGE, POSITIONS, Panels, Piece, Place, Strip, Visit, Walk, fetch_distance, fetch_row,
+    Column, HUGE, POSITIONS, Panels, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance,
+    fetch_row,
 };
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::{Finish, load_kept};
@@ -120,16 +121,19 @@ impl Product<'_> {
     /// by panels, so that no piece of X is copied twice. Shares of few positions lie so close in each row of y that the
     /// cores' prefetchers take lines from each other: measured, 10 to 25% of 128 positions on two threads.
     fn split(self, shares: usize) {
-        let uses = |shares: usize| self.csr.entries() as f64 / self.csr.width().max(1) as f64 / shares as f64;
+        let copies = |shares: usize| {
+            let uses = self.csr.entries() as f64 / self.csr.width().max(1) as f64 / shares as f64;
+            copies_pay(self.csr, uses, USES)
+        };
         let panels = |walk: &Walk<'_>| walk.panels(self.widest(walk));
         let rows = 0..self.csr.rows();
-        let walk = Walk::new(self.isa, self.csr, uses(1), self.x);
+        let walk = Walk::new(self.isa, self.csr, copies(1), self.x);
         let count = walk.count(panels(&walk));
         if shares > 1 && count >= 8 * shares {
             let share = |numbers, ()| self.run(&walk, panels(&walk), numbers, rows.clone());
             return for_each_share(0..count, shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
         }
-        let walk = Walk::new(self.isa, self.csr, uses(shares), self.x);
+        let walk = Walk::new(self.isa, self.csr, copies(shares), self.x);
         let panels = panels(&walk);
         let weight = |row: usize| self.csr.offsets()[row] as usize;
         for_each_share(rows, shares, &weight, (), &|(), _, _| ((), ()), &|rows, ()| {
