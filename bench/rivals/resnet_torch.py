@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from .cases import ResNetCase
 from .timing import Parts, timed
 
-CLASSES, LEARNING_RATE, MOMENTUM = 10, 0.01, 0.9
+CLASSES, LEARNING_RATE, MOMENTUM = 10, 0.002, 0.9
 CHECKED_STEPS, CHECKED_IMAGES = 5, 4
 
 

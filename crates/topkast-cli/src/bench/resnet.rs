@@ -106,7 +106,7 @@ impl Arguments {
             "data.kind=cifar10",
             "model.kind=resnet",
             "sparsity.keep_dense=[\"first\", \"last\"]",
-            "optimizer.lr=0.01",
+            "optimizer.lr=0.002",
             "optimizer.schedule=constant",
         ];
         settings.extend(fixed.map(str::to_owned));
