@@ -4,6 +4,7 @@
 import unittest
 
 from rivals import block_parts, cases, machine, record, topkast
+from rivals.__main__ import what_was_measured
 from rivals.contestants import Failed, environment, medians, variants
 from rivals.measure import Cell, measure, rotated
 from rivals.stats import Spread, best, geometric_mean, names, part_median, ratio, spread
@@ -170,6 +171,11 @@ class Writing(unittest.TestCase):
     def test_a_table_has_as_many_cells_in_every_line(self) -> None:
         text = record.table(["a", "b"], [["1", "x|y"]])
         self.assertEqual(text, "| a | b |\n| --- | --- |\n| 1 | x/y |")
+
+    def test_the_command_does_not_tell_where_binary_and_record_lie(self) -> None:
+        given = ["--topkast", "/a/topkast", "--only", "layer", "--out", "/b", "--threads", "1"]
+        self.assertEqual(what_was_measured(given), ["--only", "layer", "--threads", "1"])
+        self.assertEqual(what_was_measured(["--out=/b", "--quick"]), ["--quick"])
 
     def test_three_digits_or_so(self) -> None:
         self.assertEqual([record.ms(value) for value in (0.123, 9.876, 12.34, 123.4)], ["0.12", "9.88", "12.3", "123"])

@@ -90,9 +90,9 @@ def main() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     folder = options.out or machine.ROOT / ("target" if options.quick else "docs/benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["bench/run", *without_topkast(sys.argv[1:])])
+    command = shlex.join(["bench/run", *what_was_measured(sys.argv[1:])])
     record = Record(date.today().isoformat(), command, rounds, machine.describe(options.topkast), [])
-    path = folder / f"{record.date}-rivals"
+    path = folder / "-".join(filter(None, [record.date, "rivals", options.only]))
     for kind in [options.only] if options.only else KINDS:
         for threads in map(int, options.threads.split(",")):
             record.cells += run(options, kind, threads, rounds, record.machine)
@@ -102,9 +102,11 @@ def main() -> None:
     print(path.with_suffix(".md"))
 
 
-def without_topkast(given: list[str]) -> list[str]:
-    """The arguments as typed: bench/run adds `--topkast` and the binary in front of them."""
-    return given[2:] if given[:1] == ["--topkast"] else given
+def what_was_measured(given: list[str]) -> list[str]:
+    """The arguments as typed, without where the record goes: bench/run adds `--topkast` and the binary in front of them."""
+    typed = given[2:] if given[:1] == ["--topkast"] else given
+    kept = [word for before, word in zip(["", *typed], typed) if before != "--out" and word != "--out"]
+    return [word for word in kept if not word.startswith("--out=")]
 
 
 if __name__ == "__main__":
