@@ -53,8 +53,8 @@ fn nothing_allocated(place: &Workplace, overrides: &[&str]) {
         let refreshes = (number as u64).is_multiple_of(REFRESH_EVERY);
         // Drawn at random, a tenth of all entries become dormant in these steps, and the table of these doubles its room.
         let most = match (number, anew) {
-            // The lists of what grows, and tiles of the dense gradient.
-            _ if settings.contains(&RIGL[0]) => DENSE / 8,
+            // The lists of what grows, tiles of the dense gradient, and what gemm packs of them: as much as the L2 cache holds.
+            _ if settings.contains(&RIGL[0]) => DENSE / 4,
             (_, true) => DENSE / 2,
             (..8, _) => DENSE / 8,
             _ => DENSE / 1024,
