@@ -1,8 +1,8 @@
 //! The extension of the Python package `topkast`: kernels and core on memory that PyTorch owns.
 //!
-//! Tensors come as DLPack capsules ([`tensor`]): no copies, no link to PyTorch, and shape, type and layout are checked before a
-//! number is read. Values, gradients and optimizer state stay with PyTorch; a [`Weight`](weight::Weight) is where they are:
-//! the sets, their structure, and the reservoir. Kernels run without the GIL, on pools of their own ([`threads`]).
+//! Tensors come as DLPack capsules (`tensor`): no copies, no link to PyTorch, and shape, type and layout are checked before a
+//! number is read. Values, gradients and optimizer state stay with PyTorch; a `Weight` is where they are:
+//! the sets, their structure, and the reservoir. Kernels run without the GIL, on pools of their own (`threads`).
 
 use pyo3::prelude::*;
 
