@@ -5,6 +5,9 @@
 //! fastest of many rounds. From left to right what is spent once a run (moving y or dy, reducing sums, a mispredicted end of a
 //! loop) is shared by more entries; from top to bottom the piece of X outgrows the L1 cache. Whole layers lie in
 //! between, at their own width of blocks and length of runs, and pay for copying X and for adding up blocks besides.
+//!
+//! Above them is what the machine gives to a loop of multiply-adds that each load a vector from rows at random, without runs, outputs or
+//! reductions: no sparse product is faster.
 
 #![allow(clippy::print_stdout)]
 
@@ -24,6 +27,10 @@ fn main() {
         println!(
             "{isa:?}, 1 thread, peak {peak:.0} GF/s; shares of it by columns of X (KiB) and entries a run\n"
         );
+        let limit = |kib: usize| format!("{:>8.0}%", 100.0 * sparse_peak_gflops(isa, kib * 1024) / peak);
+        const KIB: [usize; 6] = [16, 32, 48, 64, 128, 512];
+        println!("KiB of X       {}", KIB.map(|kib| format!("{kib:>9}")).concat());
+        println!("a load for each{}\n", KIB.map(limit).concat());
         table("spmm", peak, |case| case.time_forward(isa));
         table("sddmm", peak, |case| case.time_gradient(isa));
     });

@@ -73,7 +73,7 @@ pub use loss::{LossSums, softmax_cross_entropy, softmax_cross_entropy_among};
 pub use matrix::{Matrix, RowsMut};
 pub use moves::{Moves, gallop};
 pub use outside::outside;
-pub use peak::fma_peak_gflops;
+pub use peak::{fma_peak_gflops, sparse_peak_gflops};
 pub use penalty::Penalty;
 pub use pooling::{Pooling, pool, pool_gradient};
 pub use reduce::{row_sums, sum_of_squares};

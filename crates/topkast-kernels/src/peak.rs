@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::lanes::write;
 use crate::simd::Simd;
-use crate::{Isa, Kernel};
+use crate::{Buffer, Isa, Kernel};
 
 /// Independent chains of multiply-adds, enough to hide the latency of each on two units.
 const CHAINS: usize = 12;
@@ -31,6 +31,62 @@ impl Kernel for Chains {
         write(simd, &mut lanes, total);
         lanes.iter().sum()
     }
+}
+
+/// Sums side by side, and the entries that are summed.
+const SUMS: usize = 8;
+const ENTRIES: usize = 1 << 12;
+
+/// A sparse product without ends: its entries, each with a value of its own and a row of `x` at random, all go to the same sums.
+struct LoadEach<'a> {
+    x: &'a [f32],
+    values: &'a [f32],
+    rows: &'a [u16],
+}
+
+impl Kernel for LoadEach<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let mut sums = [simd.splat(0.0); SUMS];
+        for (&value, &row) in self.values.iter().zip(self.rows) {
+            let value = simd.splat(value);
+            let x = &self.x[usize::from(row) * SUMS * S::LANES..][..SUMS * S::LANES];
+            for (j, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the slice has SUMS vectors. Gain: one load a multiply-add is all that is measured.
+                *sum = simd.mul_add(value, unsafe { simd.load(x.as_ptr().add(j * S::LANES)) }, *sum);
+            }
+        }
+        let mut lanes = [0.0; 16];
+        write(simd, &mut lanes, sums.into_iter().fold(simd.splat(0.0), |total, sum| simd.add(total, sum)));
+        lanes.iter().sum()
+    }
+}
+
+/// What the current thread does in a second, in 10⁹ operations, when each multiply-add loads its own vector from rows at random in so many
+/// bytes of X: the most that any sparse product could reach. Takes some hundredths of a second.
+///
+/// # Panics
+/// If there is not room for a row, or for more than 65,536 of them.
+pub fn sparse_peak_gflops(isa: Isa, bytes: usize) -> f64 {
+    let row = SUMS * isa.lanes();
+    let rows = bytes / (size_of::<f32>() * row);
+    assert!((1..=1 << 16).contains(&rows), "{bytes} bytes are {rows} rows");
+    let x = Buffer::from(&vec![0.5; rows * row][..]);
+    let values = vec![1e-3; ENTRIES];
+    let mut random = 1u32;
+    let mut row_at_random = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((u64::from(random) * rows as u64) >> 32) as u16
+    };
+    let rows: Vec<u16> = (0..ENTRIES).map(|_| row_at_random()).collect();
+    let seconds = (0..201).map(|_| {
+        let start = Instant::now();
+        black_box(isa.run(LoadEach { x: &x, values: &values, rows: &rows }));
+        start.elapsed().as_secs_f64()
+    });
+    2e-9 * (ENTRIES * row) as f64 / seconds.fold(f64::INFINITY, f64::min)
 }
 
 /// The most multiply-adds the threads of the current rayon pool do in a second, measured on the spot, in 10⁹ operations;
