@@ -260,13 +260,16 @@ pub(crate) fn convolution_backward(
                 let kept = kept.or(made.as_ref()).expect("one of the two");
                 let unused = Planes::default();
                 let planes = kept.planes.as_ref().map_or(&unused, |(planes, _)| planes);
-                weight.values_gradient(dvalues, scratch, |structures, gradients| match structures {
-                    [active, explore] if explore.entries() == 0 => {
-                        let [of_active, _] = gradients;
-                        convolution.weight_gradient(isa, active, &gradient, &kept.x, planes, of_active);
+                weight.values_gradient(dvalues, scratch, |gradients| {
+                    let [active, explore] = [weight.pattern().active(), weight.pattern().explore()];
+                    if explore.entries() == 0 {
+                        convolution.weight_gradient(isa, active, &gradient, &kept.x, planes, gradients);
+                    } else {
+                        let gradients = gradients.split_at_mut(active.entries()).into();
+                        let structures = [active, explore];
+                        convolution
+                            .weight_gradient_pair(isa, structures, &gradient, &kept.x, planes, gradients);
                     }
-                    _ => convolution
-                        .weight_gradient_pair(isa, structures, &gradient, &kept.x, planes, gradients),
                 });
             }
             if let Some(dx) = dx {

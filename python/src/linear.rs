@@ -2,20 +2,71 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use topkast_kernels::{
-    Epilogue, Isa, by_feature, by_position, row_sums, sddmm, sddmm_pair, spmm, spmm_transposed,
-};
+use rayon::prelude::*;
+use std::ops::Range;
+use topkast_kernels::{Epilogue, Isa, alone, by_feature, by_position, row_sums, sddmm_pair_add, spmm};
 
-use crate::activation::Activation;
 use crate::tensor::{Claims, Tensor, output};
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
 
-/// `y = x·Wᵀ + bias` with A alone: x is `[positions × inputs]`, y `[positions × outputs]`, values are of B. With `keep`
-/// returns what `linear_backward` takes for x.
+/// Numbers of x and y, laid out by feature, that are worked on at a time: 2 MiB, which the L2 cache holds until the product after the
+/// layout has used them.
+const NUMBERS: usize = 512 << 10;
+
+/// Positions in a panel of the kernels: parts of whole panels add up as all positions at once would.
+const PANEL: usize = 64;
+
+/// Positions in a part: by the shapes alone, as it shows in the rounding of sums.
+fn part_len(rows: usize, width: usize) -> usize {
+    (NUMBERS / (rows + width).max(1)).next_multiple_of(PANEL).max(PANEL)
+}
+
+/// Portions of the positions that have gradients of their own, which are added at the end: so many, or none, that these are small beside
+/// x and dy. By the shapes alone, too.
+const PORTIONS: usize = 16;
+const OUTWEIGHED: usize = 8;
+
+/// Cuts the positions into `count` shares of whole panels, of which the last ones may be empty.
+fn shares(positions: usize, count: usize) -> Vec<Range<usize>> {
+    let len = positions.div_ceil(count).next_multiple_of(PANEL);
+    let at = |share: usize| positions.min(share * len);
+    (0..count).map(|share| at(share)..at(share + 1)).collect()
+}
+
+/// Share beside share, each on one thread, if there are enough for the threads; else one after the other, each on all of them.
+fn each<T: Send>(shares: Vec<T>, compute: impl Fn(T) + Sync) {
+    if shares.len() > 1 && shares.len() >= rayon::current_num_threads() {
+        shares.into_par_iter().for_each(|share| alone(|| compute(share)));
+    } else {
+        shares.into_iter().for_each(compute);
+    }
+}
+
+/// The parts of a share.
+fn parts(share: &Range<usize>, part: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = share.end;
+    share.clone().step_by(part).map(move |start| start..end.min(start + part))
+}
+
+/// What there is of a tensor `[positions × features]` for these positions.
+fn of<'a>(numbers: &'a [f32], positions: &Range<usize>, features: usize) -> &'a [f32] {
+    &numbers[positions.start * features..positions.end * features]
+}
+
+/// Cuts a tensor `[positions × features]` into shares, which follow one another.
+fn cut<'a>(mut numbers: &'a mut [f32], shares: &[Range<usize>], features: usize) -> Vec<&'a mut [f32]> {
+    let mut head = |share: &Range<usize>| {
+        let (head, tail) = std::mem::take(&mut numbers).split_at_mut(share.len() * features);
+        numbers = tail;
+        head
+    };
+    shares.iter().map(&mut head).collect()
+}
+
+/// `y = x·Wᵀ + bias` with A alone: x is `[positions × inputs]`, y `[positions × outputs]`, values are of B.
 #[pyfunction]
-#[pyo3(signature = (weight, values, x, bias, y, keep, threads))]
-#[allow(clippy::too_many_arguments, reason = "what a product takes")]
+#[pyo3(signature = (weight, values, x, bias, y, threads))]
 pub(crate) fn linear_forward(
     py: Python<'_>,
     weight: &Weight,
@@ -23,9 +74,8 @@ pub(crate) fn linear_forward(
     x: &Bound<'_, PyCapsule>,
     bias: Option<&Bound<'_, PyCapsule>>,
     y: &Bound<'_, PyCapsule>,
-    keep: bool,
     threads: usize,
-) -> PyResult<Option<Activation>> {
+) -> PyResult<()> {
     let pattern = weight.pattern();
     let (rows, width) = (pattern.rows(), pattern.width());
     let values = Tensor::<f32>::shaped(values, &[pattern.backward_len()], "values")?.numbers();
@@ -41,23 +91,30 @@ pub(crate) fn linear_forward(
     let y = y.numbers_mut(&mut Claims::reading(&[values, x, bias.unwrap_or(&[])]))?;
     let isa = Isa::current().map_err(wrong)?;
     threads::run(py, threads, || {
-        let mut by_features = spare::take(width, positions);
-        let mut out = spare::take(rows, positions);
-        by_feature(isa, x, [positions, width, 1], &mut by_features);
         weight.with_scratch(|scratch, _| {
             let active = weight.active_values(values, scratch);
-            let epilogue = bias.map_or(Epilogue::None, Epilogue::Bias);
-            spmm(isa, pattern.active(), active, &by_features, epilogue, &mut out);
+            let part = part_len(rows, width);
+            let compute = |share: &Range<usize>, y: &mut [f32]| {
+                let [mut x_part, mut y_part] =
+                    [width, rows].map(|features| spare::take(features, part.min(share.len())));
+                for positions in parts(share, part) {
+                    let epilogue = bias.map_or(Epilogue::None, Epilogue::Bias);
+                    by_feature(isa, of(x, &positions, width), [positions.len(), width, 1], &mut x_part);
+                    spmm(isa, pattern.active(), active, &x_part, epilogue, &mut y_part);
+                    let y = &mut y[(positions.start - share.start) * rows..][..positions.len() * rows];
+                    by_position(isa, &y_part, [positions.len(), rows, 1], y);
+                }
+                [x_part, y_part].into_iter().for_each(spare::give);
+            };
+            let threads = rayon::current_num_threads();
+            let shares = shares(positions, if positions >= threads * PANEL { threads } else { 1 });
+            let ys = cut(y, &shares, rows);
+            each(shares.into_iter().zip(ys).collect(), |(share, y)| compute(&share, y));
         });
-        by_position(isa, &out, [positions, rows, 1], y);
-        spare::give(out);
-        let activation = Activation::new(by_features);
-        keep.then_some(activation)
     })
 }
 
-/// The gradients that are asked for, overwriting them: of x, of the values (all of B) and of the bias. `x` is what the forward
-/// pass kept, or the tensor it was given; only the values' gradient needs it.
+/// The gradients that are asked for, overwriting them: of x, of the values (all of B) and of the bias. Only the values' gradient needs `x`.
 #[pyfunction]
 #[pyo3(signature = (weight, values, x, dy, dx, dvalues, dbias, threads))]
 #[allow(clippy::too_many_arguments, reason = "what the products take")]
@@ -65,7 +122,7 @@ pub(crate) fn linear_backward(
     py: Python<'_>,
     weight: &Weight,
     values: &Bound<'_, PyCapsule>,
-    x: &Bound<'_, PyAny>,
+    x: &Bound<'_, PyCapsule>,
     dy: &Bound<'_, PyCapsule>,
     dx: Option<&Bound<'_, PyCapsule>>,
     dvalues: Option<&Bound<'_, PyCapsule>>,
@@ -81,59 +138,119 @@ pub(crate) fn linear_backward(
         return Err(wrong(format!("dy has {features} features, the weight {rows} rows")));
     }
     let dy = dy.numbers();
-    let kept = x.cast::<Activation>().ok().map(|kept| kept.get());
-    let plain = match kept {
-        Some(kept) if (kept.x.features(), kept.x.positions()) != (width, positions) => {
-            return Err(wrong("x was kept by a forward pass of another shape"));
-        }
-        Some(_) => &[],
-        None => Tensor::<f32>::shaped(x.cast::<PyCapsule>()?, &[positions, width], "x")?.numbers(),
-    };
-    let claims = &mut Claims::reading(&[values, dy, plain]);
+    let x = Tensor::<f32>::shaped(x, &[positions, width], "x")?.numbers();
+    let claims = &mut Claims::reading(&[values, dy, x]);
     let dx = output(dx, &[positions, width], "dx", claims)?;
     let dvalues = output(dvalues, &[len], "dvalues", claims)?;
     let dbias = output(dbias, &[rows], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
-    threads::run(py, threads, || {
-        let mut dy_by_features = spare::take(rows, positions);
-        by_feature(isa, dy, [positions, rows, 1], &mut dy_by_features);
-        if let Some(dbias) = dbias {
-            row_sums(isa, &dy_by_features, dbias);
-        }
-        weight.with_scratch(|scratch, gathered| {
-            if let Some(dvalues) = dvalues {
-                let own = (kept.is_none()).then(|| {
-                    let mut x = spare::take(width, positions);
-                    by_feature(isa, plain, [positions, width, 1], &mut x);
-                    x
-                });
-                let x = kept.map(|kept| &kept.x).or(own.as_ref()).expect("one of the two");
-                weight.values_gradient(dvalues, scratch, |structures, gradients| match structures {
-                    [active, explore] if explore.entries() == 0 => {
-                        let [gradient, _] = gradients;
-                        sddmm(isa, active, &dy_by_features, x, gradient);
-                    }
-                    structures => sddmm_pair(isa, structures, &dy_by_features, x, gradients),
-                });
-                own.into_iter().for_each(spare::give);
+    let backward = Backward { isa, weight, values, x, dy, positions };
+    threads::run(py, threads, || backward.run(dx, dvalues, dbias))
+}
+
+/// A backward pass that is ready to run.
+struct Backward<'a> {
+    isa: Isa,
+    weight: &'a Weight,
+    values: &'a [f32],
+    x: &'a [f32],
+    dy: &'a [f32],
+    positions: usize,
+}
+
+/// A share of the positions: its part of dx, and the gradients that it adds to.
+struct Portion<'a> {
+    positions: Range<usize>,
+    dx: Option<&'a mut [f32]>,
+    /// Those of A, then those of B∖A, in the kernels' order.
+    dvalues: Option<&'a mut [f32]>,
+    dbias: Option<&'a mut [f32]>,
+}
+
+impl Backward<'_> {
+    fn run(&self, dx: Option<&mut [f32]>, mut dvalues: Option<&mut [f32]>, mut dbias: Option<&mut [f32]>) {
+        dbias.iter_mut().for_each(|dbias| dbias.fill(0.0));
+        self.weight.with_scratch(|scratch, gathered| {
+            if dx.is_some() {
+                let active = self.weight.active_values(self.values, scratch);
+                self.weight.pattern().transposed().gather(active, gathered);
             }
-            if let Some(dx) = dx {
-                let mut by_features = spare::take(width, positions);
-                let active = weight.active_values(values, scratch);
-                let transposed = pattern.transposed();
-                spmm_transposed(
-                    isa,
-                    transposed,
-                    active,
-                    &dy_by_features,
-                    Epilogue::None,
-                    gathered,
-                    &mut by_features,
-                );
-                by_position(isa, &by_features, [positions, width, 1], dx);
-                spare::give(by_features);
+            match dvalues.take() {
+                None => self.portions(dx, None, dbias, gathered),
+                Some(dvalues) => self.weight.values_gradient(dvalues, scratch, |dvalues| {
+                    dvalues.fill(0.0);
+                    self.portions(dx, Some(dvalues), dbias, gathered);
+                }),
             }
         });
-        spare::give(dy_by_features);
-    })
+    }
+
+    /// How many portions there are.
+    fn count(&self) -> usize {
+        let pattern = self.weight.pattern();
+        let numbers = self.positions.saturating_mul(pattern.rows() + pattern.width());
+        let small = |count: usize| (count - 1).saturating_mul(pattern.backward_len()) <= numbers / OUTWEIGHED;
+        let fits = |&count: &usize| count == 1 || count * PANEL <= self.positions && small(count);
+        std::iter::successors(Some(PORTIONS), |count| Some(count / 2)).find(fits).unwrap_or(1)
+    }
+
+    /// Computes all portions and adds up their gradients.
+    fn portions(
+        &self,
+        dx: Option<&mut [f32]>,
+        mut dvalues: Option<&mut [f32]>,
+        mut dbias: Option<&mut [f32]>,
+        gathered: &[f32],
+    ) {
+        let shares = shares(self.positions, self.count());
+        let zeros =
+            |gradient: &Option<&mut [f32]>| gradient.as_ref().map(|gradient| vec![0.0; gradient.len()]);
+        let mut others: Vec<_> = shares[1..].iter().map(|_| (zeros(&dvalues), zeros(&dbias))).collect();
+        let first = (dvalues.as_deref_mut(), dbias.as_deref_mut());
+        let all = others.iter_mut().map(|(dvalues, dbias)| (dvalues.as_deref_mut(), dbias.as_deref_mut()));
+        let mut dxs = dx.map(|dx| cut(dx, &shares, self.weight.pattern().width()).into_iter());
+        let portions = std::iter::once(first).chain(all).zip(shares).map(|((dvalues, dbias), positions)| {
+            let dx = dxs.as_mut().and_then(Iterator::next);
+            Portion { positions, dx, dvalues, dbias }
+        });
+        each(portions.collect(), |portion| self.portion(portion, gathered));
+        for (values, bias) in others {
+            for (gradient, other) in [(dvalues.as_deref_mut(), values), (dbias.as_deref_mut(), bias)] {
+                if let (Some(gradient), Some(other)) = (gradient, other) {
+                    gradient.iter_mut().zip(other).for_each(|(gradient, other)| *gradient += other);
+                }
+            }
+        }
+    }
+
+    /// Part after part of the positions, of which dy is laid out once for all products.
+    fn portion(&self, portion: Portion<'_>, gathered: &[f32]) {
+        let Portion { positions: share, mut dx, mut dvalues, mut dbias } = portion;
+        let &Self { isa, weight, x, dy, .. } = self;
+        let pattern = weight.pattern();
+        let (rows, width, border) = (pattern.rows(), pattern.width(), pattern.active().entries());
+        let part = part_len(rows, width);
+        let take = |features| spare::take(features, part.min(share.len()));
+        let [mut dy_part, mut x_part, mut dx_part] = [rows, width, width].map(take);
+        let mut sums = vec![0.0; dbias.as_ref().map_or(0, |dbias| dbias.len())];
+        for positions in parts(&share, part) {
+            let count = positions.len();
+            by_feature(isa, of(dy, &positions, rows), [count, rows, 1], &mut dy_part);
+            if let Some(dbias) = &mut dbias {
+                row_sums(isa, &dy_part, &mut sums);
+                dbias.iter_mut().zip(&sums).for_each(|(dbias, sum)| *dbias += sum);
+            }
+            if let Some(dvalues) = &mut dvalues {
+                by_feature(isa, of(x, &positions, width), [count, width, 1], &mut x_part);
+                let gradients = dvalues.split_at_mut(border).into();
+                sddmm_pair_add(isa, [pattern.active(), pattern.explore()], &dy_part, &x_part, gradients);
+            }
+            if let Some(dx) = &mut dx {
+                spmm(isa, pattern.transposed().csr(), gathered, &dy_part, Epilogue::None, &mut dx_part);
+                let dx = &mut dx[(positions.start - share.start) * width..][..count * width];
+                by_position(isa, &dx_part, [count, width, 1], dx);
+            }
+        }
+        [dy_part, x_part, dx_part].into_iter().for_each(spare::give);
+    }
 }

@@ -8,11 +8,12 @@ use topkast_kernels::Matrix;
 /// What nobody uses now, the longest unused first: at most as many as have been in use at a time.
 static SPARE: Mutex<Vec<Matrix>> = Mutex::new(Vec::new());
 
-/// A matrix, if possible of this shape, with whatever numbers.
+/// A matrix, if possible one with room for this shape, with whatever numbers.
 pub(crate) fn take(features: usize, positions: usize) -> Matrix {
+    let needed = features.saturating_mul(positions).saturating_mul(size_of::<f32>());
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = |matrix: &Matrix| (matrix.features(), matrix.positions()) == (features, positions);
-    match spare.iter().rposition(same) {
+    let fitting = spare.iter().enumerate().filter(|(_, matrix)| matrix.capacity_bytes() >= needed);
+    match fitting.min_by_key(|(_, matrix)| matrix.capacity_bytes()).map(|(at, _)| at) {
         Some(at) => spare.remove(at),
         None if spare.is_empty() => Matrix::default(),
         None => spare.remove(0),

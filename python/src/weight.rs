@@ -59,20 +59,19 @@ impl Weight {
         scratch
     }
 
-    /// Has `compute` compute the gradients of A and B∖A, and lists them row by row.
+    /// Has `compute` compute the gradients of A and then B∖A in the kernels' order, and lists them row by row.
     pub(crate) fn values_gradient(
         &self,
         gradient: &mut [f32],
         scratch: &mut Buffer,
-        compute: impl FnOnce([&Csr; 2], [&mut [f32]; 2]),
+        compute: impl FnOnce(&mut [f32]),
     ) {
         let pattern = self.pattern();
-        let (structures, border) = ([pattern.active(), pattern.explore()], pattern.active().entries());
-        if structures.into_iter().all(Csr::is_row_major) {
-            return compute(structures, gradient.split_at_mut(border).into());
+        if [pattern.active(), pattern.explore()].into_iter().all(Csr::is_row_major) {
+            return compute(gradient);
         }
         resize(scratch, gradient.len());
-        compute(structures, scratch.split_at_mut(border).into());
+        compute(scratch);
         pattern.by_row(scratch, gradient);
     }
 

@@ -73,13 +73,12 @@ def linear_forward(
     x: Capsule,
     bias: Capsule | None,
     y: Capsule,
-    keep: bool,
     threads: int,
-) -> Activation | None: ...
+) -> None: ...
 def linear_backward(
     weight: Weight,
     values: Capsule,
-    x: Activation | Capsule,
+    x: Capsule,
     dy: Capsule,
     dx: Capsule | None,
     dvalues: Capsule | None,

@@ -3,6 +3,8 @@
 //! The chunks, and the tree in which their results are combined, depend on the lengths alone, so that sums are the
 //! same bits for any number of threads. Joins are nested, never spawned: nothing is allocated.
 
+use crate::share::join;
+
 /// Elements in a chunk of an elementwise kernel: work enough (some microseconds) to be worth a task, and it fits L2
 /// even where five slices are walked at once.
 pub(crate) const CHUNK: usize = 16_384;
@@ -95,7 +97,7 @@ fn split<T: Split, R: Send>(
     let (head, tail) = data.split_at(middle);
     let left = || split(start, head, chunk, grain, map, add);
     let right = || split(start + middle, tail, chunk, grain, map, add);
-    let (left, right) = if parallel { rayon::join(left, right) } else { (left(), right()) };
+    let (left, right) = if parallel { join(left, right) } else { (left(), right()) };
     add(left, right)
 }
 

@@ -1,5 +1,6 @@
 //! The structure of a sparse matrix: checked once, shared by every kernel, never changed.
 
+use crate::Buffer;
 use thiserror::Error;
 
 mod edit;
@@ -80,6 +81,14 @@ impl Transposed {
     /// For each entry of [`csr`](Self::csr), in its order, the entry in the original: each of them once.
     pub fn order(&self) -> &[u32] {
         &self.order
+    }
+
+    /// `gathered` becomes the original's `values` in the order of [`csr`](Self::csr)'s entries.
+    ///
+    /// # Panics
+    /// If there is not one value for each entry.
+    pub fn gather(&self, values: &[f32], gathered: &mut Buffer) {
+        crate::spmm::gather(&self.order, self.csr.entries(), values, gathered);
     }
 
     /// Bytes of storage held.

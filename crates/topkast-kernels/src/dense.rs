@@ -5,6 +5,7 @@
 //! number of threads, so neither does any result. `gemm` chooses its own instruction set and, unlike the sparse products,
 //! takes its packing buffers from the allocator in every call (tests/allocations.rs bounds them).
 
+use crate::share::join;
 use crate::{Isa, Matrix, narrow};
 
 /// Output rows in a block of the products with activations as their result. Each block packs the other operand anew, at
@@ -105,7 +106,7 @@ fn multiply(left: Operand<'_>, right: Operand<'_>, out: &mut [f32], kept: usize,
         let middle = left.rows.div_ceil(block) / 2 * block;
         let (top, bottom) = left.split_rows(middle);
         let (out_top, out_bottom) = out.split_at_mut(middle * right.columns);
-        rayon::join(
+        join(
             || multiply(top, right, out_top, kept, block),
             || multiply(bottom, right, out_bottom, kept, block),
         );

@@ -193,6 +193,18 @@ impl<'a> RowsMut<'a> {
     pub fn row_mut(&mut self, feature: usize) -> &mut [f32] {
         &mut self.data[feature * self.stride..][..self.positions]
     }
+
+    /// Where these `count` values of each feature begin: several rows at a time, which slices could not be.
+    ///
+    /// # Panics
+    /// If a row has not so many.
+    pub(crate) fn places<const N: usize>(&mut self, at: [(usize, usize); N], count: usize) -> [*mut f32; N] {
+        let start = self.data.as_mut_ptr();
+        at.map(|(feature, position)| {
+            assert!(feature < self.features && position + count <= self.positions, "a row has not so many");
+            start.wrapping_add(feature * self.stride + position)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::blocks::{
     Column, HUGE, POSITIONS, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row,
 };
 use crate::epilogue::load_kept;
-use crate::share::for_each_share;
+use crate::share::{for_each_share, join, threads};
 use crate::simd::{GROUP, Simd};
 use crate::source::Source;
 use crate::{Columns, Csr, Isa, Kernel, Matrix};
@@ -38,7 +38,7 @@ pub fn sddmm(isa: Isa, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32])
 /// # Panics
 /// As [`sddmm`].
 pub(crate) fn sampled(isa: Isa, csr: &Csr, dy: &Matrix, x: Source<'_>, gradient: &mut [f32]) {
-    split(csr, dy, x, gradient, &|share| share.walk(isa));
+    split(csr, dy, x, gradient, Onto::Nothing, &|share| share.walk(isa));
 }
 
 /// [`sddmm`] for two structures of one shape that share no entry, such as A and B∖A, in less time than one after the
@@ -61,7 +61,24 @@ pub(crate) fn sampled_pair(
     x: Source<'_>,
     gradients: [&mut [f32]; 2],
 ) {
-    split_pair(structures, dy, x, gradients, &|share| share.walk(isa));
+    split_pair(structures, dy, x, gradients, Onto::Nothing, &|share| share.walk(isa));
+}
+
+/// [`sddmm_pair`] that adds to what is in the gradients: for positions that come in parts.
+///
+/// # Panics
+/// As [`sddmm_pair`].
+pub fn sddmm_pair_add(isa: Isa, structures: [&Csr; 2], dy: &Matrix, x: &Matrix, gradients: [&mut [f32]; 2]) {
+    split_pair(structures, dy, x.into(), gradients, Onto::Gradients, &|share| share.walk(isa));
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// The gradients are overwritten.
+    Nothing,
+    /// What is in the gradients.
+    Gradients,
 }
 
 /// Has `compute` compute shares of the gradients of a structure in parallel.
@@ -70,14 +87,18 @@ pub(crate) fn split(
     dy: &Matrix,
     x: Source<'_>,
     gradient: &mut [f32],
+    onto: Onto,
     compute: &(impl Fn(Share) + Sync),
 ) {
     check(csr, dy, x, gradient);
+    if onto == Onto::Nothing && (x.positions() == 0 || csr.rows() == 0) {
+        gradient.fill(0.0);
+    }
     if x.positions() == 0 || csr.rows() == 0 {
-        return gradient.fill(0.0);
+        return;
     }
     let starts = csr.starts();
-    let product = Product { structures: [csr, csr], count: 1, dy, x };
+    let product = Product { structures: [csr, csr], count: 1, dy, x, onto };
     product.split(&|run| starts[run] as usize, [gradient, &mut []], compute);
 }
 
@@ -87,22 +108,20 @@ pub(crate) fn split_pair(
     dy: &Matrix,
     x: Source<'_>,
     gradients: [&mut [f32]; 2],
+    onto: Onto,
     compute: &(impl Fn(Share) + Sync),
 ) {
     let [a, b] = structures;
-    if a.block() != b.block() {
+    if a.block() != b.block() || x.positions() == 0 || a.rows() == 0 {
         for (csr, gradient) in structures.into_iter().zip(gradients) {
-            split(csr, dy, x, gradient, compute);
+            split(csr, dy, x, gradient, onto, compute);
         }
         return;
     }
     check(a, dy, x, gradients[0]);
     check(b, dy, x, gradients[1]);
-    if x.positions() == 0 || a.rows() == 0 {
-        return gradients.into_iter().for_each(|gradient| gradient.fill(0.0));
-    }
     let (a_starts, b_starts) = (a.starts(), b.starts());
-    let product = Product { structures, count: 2, dy, x };
+    let product = Product { structures, count: 2, dy, x, onto };
     product.split(&|run| a_starts[run] as usize + b_starts[run] as usize, gradients, compute);
 }
 
@@ -131,6 +150,7 @@ pub(crate) struct Product<'a> {
     count: usize,
     dy: &'a Matrix,
     x: Source<'a>,
+    onto: Onto,
 }
 
 impl Product<'_> {
@@ -152,7 +172,7 @@ impl Product<'_> {
         compute: &(impl Fn(Share) + Sync),
     ) {
         let portions = 0..self.number_of_portions();
-        self.portions(portions, rayon::current_num_threads(), entries_before, gradients, compute);
+        self.portions(portions, threads(), entries_before, gradients, compute);
     }
 
     /// Computes the sum of some portions' gradients on so many threads.
@@ -174,7 +194,7 @@ impl Product<'_> {
         let half = |portions: Range<usize>, gradients: [&mut [f32]; 2]| {
             self.portions(portions, threads.div_ceil(2), entries_before, gradients, compute);
         };
-        rayon::join(
+        join(
             || half(portions.start..middle, [&mut *a, &mut *b]),
             || half(middle..portions.end, [other_a, other_b]),
         );
@@ -220,6 +240,8 @@ pub(crate) struct Share<'a> {
 
 impl Visit for Share<'_> {
     fn visit<const N: usize, P: Place>(&mut self, isa: Isa, piece: &Piece) {
+        let mut piece = *piece;
+        piece.first &= self.product.onto == Onto::Nothing;
         match self.columns() {
             Columns::U16(_) => self.sweep::<N, P, u16>(isa, piece),
             Columns::U32(_) => self.sweep::<N, P, u32>(isa, piece),
@@ -291,8 +313,8 @@ impl Share<'_> {
         }
     }
 
-    fn sweep<const N: usize, P: Place, C: Column>(&mut self, isa: Isa, piece: &Piece) {
-        isa.run(Sweep::<N, P, C> { place: PhantomData, rows: self.rows(piece.block), piece: *piece });
+    fn sweep<const N: usize, P: Place, C: Column>(&mut self, isa: Isa, piece: Piece) {
+        isa.run(Sweep::<N, P, C> { place: PhantomData, rows: self.rows(piece.block), piece });
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::blocks::{AHEAD, Column, Panels, is_far};
 use crate::csr::WIDE;
-use crate::sddmm::{Panel, Rows, Share, split, split_pair};
+use crate::sddmm::{Onto, Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
 use crate::{Columns, Csr, Matrix};
 use std::arch::x86_64::__m512bh;
@@ -19,7 +19,7 @@ const WIDEST: usize = 4;
 type Packed = [MaybeUninit<__m512bh>; WIDE * WIDEST];
 
 pub(crate) fn sddmm_bf16(simd: Avx512Bf16, csr: &Csr, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
-    split(csr, dy, x.into(), gradient, &|share| walk(simd, x, share));
+    split(csr, dy, x.into(), gradient, Onto::Nothing, &|share| walk(simd, x, share));
 }
 
 pub(crate) fn sddmm_bf16_pair(
@@ -29,7 +29,7 @@ pub(crate) fn sddmm_bf16_pair(
     x: &Matrix,
     gradients: [&mut [f32]; 2],
 ) {
-    split_pair(structures, dy, x.into(), gradients, &|share| walk(simd, x, share));
+    split_pair(structures, dy, x.into(), gradients, Onto::Nothing, &|share| walk(simd, x, share));
 }
 
 /// Computes a share, panel after panel of positions and in each block after block of columns.

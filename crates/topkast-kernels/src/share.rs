@@ -1,6 +1,33 @@
 //! Splitting rows, or runs of entries, over threads by equal shares of non-zeros.
 
+use std::cell::Cell;
 use std::ops::Range;
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` with kernels that do not split their work: for callers that have split it themselves.
+pub fn alone<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    body()
+}
+
+/// How many threads a kernel has.
+pub(crate) fn threads() -> usize {
+    if ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Both, in parallel if a kernel has more than one thread.
+pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    if threads() > 1 { rayon::join(a, b) } else { (a(), b()) }
+}
 
 /// Calls `body(range, part)` for consecutive ranges of `runs` (rows, or runs of entries), in parallel on the current rayon
 /// pool, each of about the same weight; `weight(run)` is the weight of the runs before `run`, such as their entries.
@@ -21,7 +48,7 @@ pub(crate) fn for_each_share<O: Send>(
     let left = shares / 2;
     let middle = run_at_share(weight, &runs, left, shares);
     let (head, tail) = cut(out, runs.start, middle);
-    rayon::join(
+    join(
         || for_each_share(runs.start..middle, left, weight, head, cut, body),
         || for_each_share(middle..runs.end, shares - left, weight, tail, cut, body),
     );
@@ -44,6 +71,25 @@ fn run_at_share(weight: &impl Fn(usize) -> usize, runs: &Range<usize>, part: usi
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn alone_is_one_thread_until_it_ends() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        pool.install(|| {
+            let here = std::thread::current().id();
+            assert_eq!(threads(), 2);
+            alone(|| {
+                assert_eq!(threads(), 1);
+                let (left, right) = join(|| std::thread::current().id(), || std::thread::current().id());
+                assert!(left == here && right == here);
+                alone(|| ());
+                assert_eq!(threads(), 1);
+            });
+            assert_eq!(threads(), 2);
+            assert!(std::panic::catch_unwind(|| alone(|| panic!("in a kernel"))).is_err());
+            assert_eq!(threads(), 2);
+        });
+    }
 
     proptest! {
         #[test]

@@ -10,7 +10,7 @@ use crate::blocks::{
 };
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::{Finish, load_kept};
-use crate::share::for_each_share;
+use crate::share::{for_each_share, threads};
 use crate::simd::Simd;
 use crate::source::Source;
 use crate::{Buffer, Columns, Csr, Epilogue, Isa, Kernel, Matrix, Transposed};
@@ -52,7 +52,7 @@ pub(crate) fn product(
     let stride = y.stride();
     let target = Target { y: y.padded_mut().as_mut_ptr(), stride };
     let product = Product { isa, csr, values, x, finish, target };
-    product.split(rayon::current_num_threads());
+    product.split(threads());
 }
 
 /// `dx = Wᵀ·dy`, `[width × rows] · [rows × positions]`, then `epilogue`; `dx` takes the shape `[width × positions]` and is
@@ -73,9 +73,8 @@ pub fn spmm_transposed(
     gathered: &mut Buffer,
     dx: &mut Matrix,
 ) {
-    let Transposed { csr, order } = transposed;
-    gather(order, csr.entries(), values, gathered);
-    spmm(isa, csr, gathered, dy, epilogue, dx);
+    transposed.gather(values, gathered);
+    spmm(isa, transposed.csr(), gathered, dy, epilogue, dx);
 }
 
 /// `gathered` becomes the values that `order`, made by [`Csr::rearranged`] from a structure of so many `entries`, names.

@@ -4,6 +4,7 @@
 //! holds a feature at position `inner number × outer + outer number`, as [`Maps`](crate::Maps) has it. So either is the other
 //! one transposed, as a matrix of `outer` rows; eight by eight in registers, in blocks that fit the L1 cache with whole lines.
 
+use crate::buffer::LINE;
 use crate::chunks::for_each_chunk;
 use crate::matrix::RowsMut;
 use crate::simd::{GROUP, Simd};
@@ -11,6 +12,9 @@ use crate::{Isa, Kernel, Matrix};
 
 /// Numbers in the side of a block: 16 KiB of either layout.
 const BLOCK: usize = 64;
+
+/// Numbers from which on an output in the other layout passes the caches by: 1 MiB.
+const LARGE: usize = 1 << 18;
 
 /// `to` takes the shape `[features × inner·outer]` and is overwritten with `from`, which is `[outer × features × inner]`.
 ///
@@ -44,9 +48,12 @@ pub fn by_position(isa: Isa, from: &Matrix, [outer, features, inner]: [usize; 3]
         return;
     }
     let length = features * inner;
-    let rows = (outer / GROUP).next_multiple_of(GROUP).clamp(GROUP, BLOCK);
+    let lines = to.as_ptr().addr().is_multiple_of(size_of::<[f32; LINE]>()) && length.is_multiple_of(LINE);
+    let streams = lines && to.len() >= LARGE;
+    // Four tasks or more, of whole lines of the matrix.
+    let rows = (outer / 4).max(1).next_multiple_of(LINE).min(BLOCK);
     for_each_chunk(to, rows * length, &|start, to| {
-        isa.run(ByPosition { from, first: start / length, shape: [outer, features, inner], to });
+        isa.run(ByPosition { from, first: start / length, shape: [outer, features, inner], to, streams });
     });
 }
 
@@ -86,6 +93,30 @@ fn put(numbers: &[f32; GROUP], to: &mut [f32], count: usize) {
     }
 }
 
+/// Transposes squares of eight lines: reads the eight numbers at `from(square, line)` and writes those at `to(square, column)`, for squares that
+/// begin at 0, 8, … below `count`.
+///
+/// # Safety
+/// Eight numbers there are valid for reading, or for writing.
+#[inline(always)]
+unsafe fn squares<S: Simd>(
+    simd: S,
+    count: usize,
+    from: impl Fn(usize, usize) -> *const f32,
+    to: impl Fn(usize, usize) -> *mut f32,
+) {
+    for first in (0..count).step_by(GROUP) {
+        // SAFETY: as demanded. Gain: bounds checked for each eight numbers cost as much as all else.
+        unsafe {
+            let square =
+                std::array::from_fn(|line| from(first, line).cast::<[f32; GROUP]>().read_unaligned());
+            for (column, numbers) in simd.transpose(square).into_iter().enumerate() {
+                to(first, column).cast::<[f32; GROUP]>().write_unaligned(numbers);
+            }
+        }
+    }
+}
+
 struct ByFeature<'a> {
     from: &'a [f32],
     /// The first of the rows.
@@ -106,20 +137,40 @@ impl Kernel for ByFeature<'_> {
         for_each_block([outer, columns], |[row, column], [height, width]| {
             for (down, numbers) in tile.0[..height].iter_mut().enumerate() {
                 let from = (row + down) * length + skipped + column;
+                // The same line of the next block, below or at the top of the next columns.
+                let next =
+                    if row + BLOCK < outer { from + BLOCK * length } else { from + BLOCK - row * length };
+                let next = self.from.as_ptr().wrapping_add(next);
+                (0..BLOCK).step_by(LINE).for_each(|at| simd.prefetch(next.wrapping_add(at)));
                 numbers[..width].copy_from_slice(&self.from[from..from + width]);
             }
             for across in (0..width).step_by(GROUP) {
-                for down in (0..height).step_by(GROUP) {
-                    // Beyond the block's edge there is nothing, or what an earlier block had there: it is not written.
-                    let mut square = [[0.0; GROUP]; GROUP];
-                    for (at, numbers) in square.iter_mut().enumerate() {
-                        *numbers = eight(&tile.0[down + at], across);
+                let wide = GROUP.min(width - across);
+                let place = |at: usize| {
+                    let [feature, pixel] = split(column + across + at, inner);
+                    (feature, pixel * outer + row)
+                };
+                let whole = if wide == GROUP { height / GROUP * GROUP } else { 0 };
+                if whole > 0 {
+                    let to = self.to.places::<GROUP>(std::array::from_fn(place), height);
+                    // SAFETY: the tile has as many lines of eight numbers, and each of the features `height` positions there.
+                    unsafe {
+                        let from = tile.0.as_ptr().cast::<f32>().add(across);
+                        squares(
+                            simd,
+                            whole,
+                            |down, line| from.add((down + line) * BLOCK),
+                            |down, at| to[at].add(down),
+                        );
                     }
-                    let (tall, wide) = (GROUP.min(height - down), GROUP.min(width - across));
+                }
+                for down in (whole..height).step_by(GROUP) {
+                    // Beyond the block's edge there is nothing, or what an earlier block had there: it is not written.
+                    let square = std::array::from_fn(|at| eight(&tile.0[down + at], across));
+                    let tall = GROUP.min(height - down);
                     for (at, numbers) in simd.transpose(square)[..wide].iter().enumerate() {
-                        let [feature, pixel] = split(column + across + at, inner);
-                        let to = &mut self.to.row_mut(feature)[pixel * outer + row + down..];
-                        put(numbers, to, tall);
+                        let (feature, position) = place(at);
+                        put(numbers, &mut self.to.row_mut(feature)[position + down..], tall);
                     }
                 }
             }
@@ -133,6 +184,8 @@ struct ByPosition<'a> {
     first: usize,
     shape: [usize; 3],
     to: &'a mut [f32],
+    /// Whether what is written passes the caches by.
+    streams: bool,
 }
 
 impl Kernel for ByPosition<'_> {
@@ -151,16 +204,27 @@ impl Kernel for ByPosition<'_> {
         for_each_block([rows, length], |[row, column], [height, width]| {
             for across in (0..width).step_by(GROUP) {
                 let wide = GROUP.min(width - across);
-                for down in (0..height).step_by(GROUP) {
+                let from = |at: usize| &from[start(column + across + at) + row..][..height];
+                let whole = if wide == GROUP { height / GROUP * GROUP } else { 0 };
+                if whole > 0 {
+                    let from: [*const f32; GROUP] = std::array::from_fn(|at| from(at).as_ptr());
+                    let to = tile.0.as_mut_ptr().cast::<f32>();
+                    // SAFETY: as above, the other way.
+                    unsafe {
+                        let to = to.add(across);
+                        squares(
+                            simd,
+                            whole,
+                            |down, at| from[at].add(down),
+                            |down, line| to.add((down + line) * BLOCK),
+                        );
+                    }
+                }
+                for down in (whole..height).step_by(GROUP) {
                     let tall = GROUP.min(height - down);
                     let mut square = [[0.0; GROUP]; GROUP];
                     for (at, numbers) in square[..wide].iter_mut().enumerate() {
-                        let from = &from[start(column + across + at) + row + down..];
-                        if tall == GROUP {
-                            *numbers = eight(from, 0);
-                        } else {
-                            numbers[..tall].copy_from_slice(&from[..tall]);
-                        }
+                        numbers[..tall].copy_from_slice(&from(at)[down..][..tall]);
                     }
                     for (at, numbers) in simd.transpose(square).iter().enumerate() {
                         put(numbers, &mut tile.0[down + at][across..], GROUP);
@@ -169,15 +233,29 @@ impl Kernel for ByPosition<'_> {
             }
             for (down, numbers) in tile.0[..height].iter().enumerate() {
                 let to = (row + down) * length + column;
-                self.to[to..to + width].copy_from_slice(&numbers[..width]);
+                let to = &mut self.to[to..to + width];
+                if self.streams && width == BLOCK {
+                    for lane in (0..BLOCK).step_by(S::LANES) {
+                        // SAFETY: both have BLOCK numbers, and rows of `to` begin with a line. Gain: lines are not read to be overwritten.
+                        unsafe {
+                            simd.stream(to.as_mut_ptr().add(lane), simd.load(numbers.as_ptr().add(lane)))
+                        };
+                    }
+                } else {
+                    to.copy_from_slice(&numbers[..width]);
+                }
             }
         });
+        if self.streams {
+            simd.end_streams();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Buffer;
     use crate::testing::Random;
     use proptest::prelude::*;
 
@@ -196,9 +274,12 @@ mod tests {
                 &matrix.padded()[feature * matrix.stride()..][matrix.positions()..matrix.stride()]
             };
             assert!((0..features).all(|feature| padding(feature).iter().all(|&x| x == 0.0)));
-            let mut back = vec![f32::NAN; numbers.len()];
-            by_position(isa, &matrix, shape, &mut back);
-            assert_eq!(back, numbers, "{shape:?}");
+            // Aligned to lines and not.
+            for skipped in [0, 1] {
+                let mut back = Buffer::from(&vec![f32::NAN; skipped + numbers.len()][..]);
+                by_position(isa, &matrix, shape, &mut back[skipped..]);
+                assert_eq!(back[skipped..], numbers, "{shape:?}");
+            }
         }
     }
 
@@ -210,6 +291,14 @@ mod tests {
                     check([outer, features, inner], 3);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn outputs_past_the_caches() {
+        for [outer, features, inner] in [[130, 2064, 1], [300, 16, 63], [70, 4000, 1]] {
+            assert!(outer * features * inner >= LARGE);
+            check([outer, features, inner], 5);
         }
     }
 

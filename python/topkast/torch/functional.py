@@ -52,19 +52,17 @@ def convolution(
 
 
 def linear_forward(
-    x: Tensor, values: Tensor, bias: Tensor | None, weight: kernels.Weight, rows: int, keep: bool
-) -> tuple[Tensor, kernels.Activation | None]:
+    x: Tensor, values: Tensor, bias: Tensor | None, weight: kernels.Weight, rows: int
+) -> Tensor:
     y = x.new_empty(x.shape[0], rows)
     threads = torch.get_num_threads()
-    kept = kernels.linear_forward(
-        weight, capsule(values), capsule(x), _optional(bias), capsule(y), keep, threads
-    )
-    return y, kept
+    kernels.linear_forward(weight, capsule(values), capsule(x), _optional(bias), capsule(y), threads)
+    return y
 
 
 def linear_backward(
     dy: Tensor,
-    x: kernels.Activation | Tensor | None,
+    x: Tensor | None,
     values: Tensor,
     weight: kernels.Weight,
     width: int,
@@ -79,7 +77,7 @@ def linear_backward(
     kernels.linear_backward(
         weight,
         capsule(values),
-        capsule(x) if isinstance(x, Tensor) else x,
+        capsule(x),
         capsule(dy),
         _optional(dx),
         _optional(dvalues),
@@ -131,26 +129,23 @@ def convolution_backward(
 
 
 class _Linear(torch.autograd.Function):
-    """Keeps x as the kernels want it, not as it came: the backward pass then has no need to lay it out again."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, weight: kernels.Weight) -> Tensor:
         rows, width = weight.shape
-        y, ctx.kept = linear_forward(x, values, bias, weight, rows, ctx.needs_input_grad[1])
-        ctx.save_for_backward(values)
+        ctx.save_for_backward(values, x if ctx.needs_input_grad[1] else None)
         ctx.weight, ctx.width = weight, width
-        return y
+        return linear_forward(x, values, bias, weight, rows)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (values,) = ctx.saved_tensors
-        gradients = linear_backward(dy, ctx.kept, values, ctx.weight, ctx.width, ctx.needs_input_grad[:3])
+        values, x = ctx.saved_tensors
+        gradients = linear_backward(dy, x, values, ctx.weight, ctx.width, ctx.needs_input_grad[:3])
         return *gradients, None
 
 
 class _Convolution(torch.autograd.Function):
-    """As `_Linear`."""
+    """Keeps x as the kernels want it, not as it came: the backward pass then has no need to lay it out again."""
 
     @staticmethod
     def forward(

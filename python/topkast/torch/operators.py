@@ -26,7 +26,7 @@ def linear(
     x: Tensor, values: Tensor, bias: Optional[Tensor], indices: Tensor, active: Tensor, sets: int, rows: int
 ) -> Tensor:
     weight = Sets.numbered(sets).of(indices, active)
-    return functional.linear_forward(x.contiguous(), values, bias, weight, rows, False)[0]
+    return functional.linear_forward(x.contiguous(), values, bias, weight, rows)
 
 
 @linear.register_fake

@@ -1,6 +1,6 @@
 //! Splitting heads over threads.
 
-use crate::share::for_each_share;
+use crate::share::{for_each_share, threads};
 
 /// Results whose first `sizes` numbers belong to the first head, the next ones to the next.
 pub(super) struct Results<'a, const N: usize> {
@@ -29,7 +29,7 @@ pub(super) fn for_each_head<T: Send, const N: usize>(
     compute: &(impl Fn(usize, &mut T, [&mut [f32]; N]) + Sync),
 ) {
     let heads = 0..scratch.len();
-    let shares = rayon::current_num_threads();
+    let shares = threads();
     for_each_share(heads, shares, &|head| head, (scratch, results), &cut, &|heads, (scratch, results)| {
         let mut rest = results;
         for head in heads {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::blocks::{Piece, Place, Visit, Walk};
 use crate::chunks::for_each_chunk;
 use crate::epilogue::load_kept;
-use crate::share::for_each_share;
+use crate::share::{for_each_share, threads};
 use crate::simd::{GROUP, Simd};
 use crate::source::Source;
 use crate::{Buffer, Isa, Kernel, Matrix};
@@ -69,7 +69,7 @@ pub(super) fn product(isa: Isa, rows: usize, packed: &[f32], x: Source<'_>, y: &
         let mut tiles = Tiles { rows, columns: x.columns(), packed, target };
         walk.run(panels, numbers, blocks.clone(), &mut tiles);
     };
-    let shares = rayon::current_num_threads();
+    let shares = threads();
     for_each_share(0..walk.count(panels), shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
 }
 
@@ -186,7 +186,7 @@ pub(super) fn weight_gradient(isa: Isa, dy: &Matrix, x: Source<'_>, dw: &mut [f3
         return dw.fill(0.0);
     }
     let cut = |dw, from: usize, at: usize| <[f32]>::split_at_mut(dw, (at - from) * columns);
-    let shares = rayon::current_num_threads();
+    let shares = threads();
     for_each_share(0..dy.features(), shares, &|_| 0, dw, &cut, &|rows, dw| {
         let lines = x.lines();
         let mut first = true;

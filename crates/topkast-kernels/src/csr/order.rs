@@ -1,6 +1,7 @@
 //! Between the order of a structure's entries and row-major order, for what is kept by those who know nothing of blocks.
 
 use super::Csr;
+use crate::share::join;
 
 impl Csr {
     /// Whether entries are in row-major order.
@@ -50,10 +51,7 @@ impl Csr {
         if to.len() > PART && last - first > 1 {
             let middle = first + (last - first) / 2;
             let (head, tail) = to.split_at_mut((self.offsets[middle] - self.offsets[first]) as usize);
-            rayon::join(
-                || self.fill_rows(first, middle, from, head),
-                || self.fill_rows(middle, last, from, tail),
-            );
+            join(|| self.fill_rows(first, middle, from, head), || self.fill_rows(middle, last, from, tail));
             return;
         }
         let (rows, starts) = (self.rows(), self.starts());

@@ -19,6 +19,15 @@ fn check(csr: &Csr, positions: usize, seed: u64) {
             sddmm_pair(isa, structures, &dy, &x, gradients);
         };
         assert_two_at_once_are_each_alone(csr, &mut random, one, both);
+        let onto = [random.values(csr.entries()), random.values(csr.entries())];
+        let [mut a, mut b] = onto.clone();
+        sddmm_pair_add(isa, [csr, csr], &dy, &x, [&mut a, &mut b]);
+        for (got, onto) in [a, b].into_iter().zip(onto) {
+            let plus = |numbers: &[f32], onto: &[f32]| -> Vec<f32> {
+                numbers.iter().zip(onto).map(|(a, b)| a + b).collect()
+            };
+            assert_close(&got, &plus(&want, &onto), &plus(&sizes, &magnitudes(&onto)), positions + 1);
+        }
     }
 }
 
