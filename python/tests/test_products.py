@@ -39,16 +39,23 @@ def test_sparsities(forward, backward):
     check(linear(200, 300, forward, backward), F.linear, torch.randn(50, 300))
 
 
-def test_threads_do_not_show():
-    layer, x = linear(200, 300), torch.randn(130, 300)
+@pytest.mark.parametrize("rows, width, positions", [(20, 30, 1030), (20, 30, 3000), (300, 20, 128), (2000, 900, 200), (3, 2, 65)])
+def test_positions_in_parts_and_portions(rows, width, positions):
+    check(linear(rows, width), F.linear, torch.randn(positions, width))
+
+
+@pytest.mark.parametrize("rows, width, positions", [(200, 300, 130), (20, 30, 1030), (2000, 900, 200)])
+def test_threads_do_not_show(rows, width, positions):
+    layer, x = linear(rows, width), torch.randn(positions, width, requires_grad=True)
     layer.bias.data.normal_()
     results = []
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 17):
         torch.set_num_threads(threads)
         layer.zero_grad()
+        x.grad = None
         y = layer(x)
         y.square().sum().backward()
-        results.append((y.detach().clone(), layer.values.grad.clone(), layer.bias.grad.clone()))
+        results.append([tensor.detach().clone() for tensor in (y, x.grad, layer.values.grad, layer.bias.grad)])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
