@@ -52,7 +52,7 @@ pub(super) struct View {
 }
 
 impl View {
-    const PLAIN: Self = Self { down: PADDING, right: PADDING, mirrored: false };
+    pub(super) const PLAIN: Self = Self { down: PADDING, right: PADDING, mirrored: false };
 
     /// Columns `first..first + values.len()` of row `row` of what is shown, each pixel as `table` has it, from a whole `plane` of the image.
     pub(super) fn row_piece(

@@ -1,5 +1,7 @@
 //! From images in memory to the matrix a network reads.
 
+use std::hint::black_box;
+
 use rayon::prelude::*;
 use topkast_kernels::Matrix;
 
@@ -94,6 +96,7 @@ impl Batch<'_> {
     /// both are in the nearest cache.
     fn fill_tiles(&self, first: usize, features: usize, mut write: impl FnMut(usize, usize, &[f32])) {
         let mut tile = [[0.0; PIXELS]; IMAGES];
+        self.fetch(first, features);
         for first_image in (0..self.count).step_by(IMAGES) {
             let images = IMAGES.min(self.count - first_image);
             for (number, values) in tile[..images].iter_mut().enumerate() {
@@ -106,16 +109,32 @@ impl Batch<'_> {
         }
     }
 
+    /// Reads the two cache lines that these features of each image are in, as plain views have them. Images lie anywhere in memory, and it can
+    /// work on many such lines at once, but not while one pixel after the other is converted.
+    fn fetch(&self, first: usize, features: usize) {
+        let Some(last) = features.checked_sub(1) else { return };
+        let ends = [first, first + last];
+        let lines = (0..self.count).map(|position| ends.map(|end| (self.image)(position)[end]));
+        black_box(lines.fold(0, |all, [a, b]| all ^ a ^ b));
+    }
+
     /// Features of one image, `first` and those after it.
     fn fill_image(&self, position: usize, mut first: usize, mut values: &mut [f32]) {
         let (image, view) = ((self.image)(position), (self.view)(position));
         let (plane, width) = (self.shape.plane(), self.shape.width);
         while !values.is_empty() {
             let (channel, pixel) = (first / plane, first % plane);
-            let (row, column) = (pixel / width, pixel % width);
-            let (piece, rest) = values.split_at_mut((width - column).min(values.len()));
             let table = self.normalizer.table(channel);
-            view.row_piece(&image[channel * plane..][..plane], self.shape, row, column, table, piece);
+            let whole = if view == View::PLAIN { plane - pixel } else { width - pixel % width };
+            let (piece, rest) = values.split_at_mut(whole.min(values.len()));
+            if view == View::PLAIN {
+                for (value, &pixel) in piece.iter_mut().zip(&image[first..]) {
+                    *value = table[usize::from(pixel)];
+                }
+            } else {
+                let plane = &image[channel * plane..][..plane];
+                view.row_piece(plane, self.shape, pixel / width, pixel % width, table, piece);
+            }
             first += piece.len();
             values = rest;
         }
