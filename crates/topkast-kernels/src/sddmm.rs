@@ -309,7 +309,7 @@ impl Share<'_> {
             both: count == 2,
             dy: &dy.padded()[rows.start * dy.stride()..rows.end * dy.stride()],
             stride: dy.stride(),
-            height: dy.features(),
+            distance: fetch_distance(dy.features(), dy.stride()),
         }
     }
 
@@ -348,8 +348,8 @@ pub(crate) struct Rows<'a, C> {
     /// The rows of dy.
     dy: &'a [f32],
     stride: usize,
-    /// How many rows dy has in all.
-    height: usize,
+    /// How far ahead of its use a row of dy is fetched.
+    distance: usize,
 }
 
 impl<C: Column> Rows<'_, C> {
@@ -398,7 +398,7 @@ impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { rows, piece, .. } = self;
-        let distance = fetch_distance(rows.height, rows.stride);
+        let distance = rows.distance;
         // SAFETY: as the walk vouches, dy has N vectors from the piece's position in each row, or what of them is in the line,
         // and the piece the block's columns. Gain: whole vectors without checks.
         unsafe {

@@ -188,8 +188,8 @@ struct Sweep<'a, const N: usize, P, C> {
     /// How far the first row's panel is from the start of y.
     offset: usize,
     stride: usize,
-    /// Rows of y.
-    height: usize,
+    /// How far ahead of its use a row of y is fetched.
+    distance: usize,
 }
 
 impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
@@ -207,15 +207,14 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
             streams: csr.blocks() == 1 && csr.rows() * target.stride >= HUGE,
             offset,
             stride: target.stride,
-            height: csr.rows(),
+            distance: fetch_distance(csr.rows(), target.stride),
         }
     }
 
     /// Row after row; `LAST` is whether these are the rows' last entries, `STREAM` whether y passes the caches by.
     #[inline(always)]
     fn rows<S: Simd, const LAST: bool, const STREAM: bool>(&self, simd: S) {
-        let mut offset = self.offset;
-        let distance = fetch_distance(self.height, self.stride);
+        let (mut offset, distance) = (self.offset, self.distance);
         for i in 0..self.strip.rows() {
             // SAFETY: the strip has this row.
             let (start, columns) = unsafe { self.strip.run(i) };
