@@ -38,7 +38,7 @@ pub(super) fn document(command: &str, chapters: &[Chapter]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut text = format!(
         "# Results\n\nMade by\n\n```sh\n{command}\n```\n\non {}, {} ({cores} cores; {}; {} thread(s) a run). \
-         Accuracies are the same on every call; times are not.\n",
+         Scores are the same on every call; times are not.\n",
         date(SystemTime::now()),
         cpu_model().unwrap_or_else(|| "an unnamed processor".to_owned()),
         listed(isa.into_iter().map(str::to_owned).collect()),
