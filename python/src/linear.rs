@@ -168,14 +168,14 @@ struct Portion<'a> {
 }
 
 impl Backward<'_> {
-    fn run(&self, dx: Option<&mut [f32]>, mut dvalues: Option<&mut [f32]>, mut dbias: Option<&mut [f32]>) {
+    fn run(&self, dx: Option<&mut [f32]>, dvalues: Option<&mut [f32]>, mut dbias: Option<&mut [f32]>) {
         dbias.iter_mut().for_each(|dbias| dbias.fill(0.0));
         self.weight.with_scratch(|scratch, gathered| {
             if dx.is_some() {
                 let active = self.weight.active_values(self.values, scratch);
                 self.weight.pattern().transposed().gather(active, gathered);
             }
-            match dvalues.take() {
+            match dvalues {
                 None => self.portions(dx, None, dbias, gathered),
                 Some(dvalues) => self.weight.values_gradient(dvalues, scratch, |dvalues| {
                     dvalues.fill(0.0);

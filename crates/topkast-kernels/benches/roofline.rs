@@ -7,7 +7,7 @@
 //! between, at their own width of blocks and length of runs, and pay for copying X and for adding up blocks besides.
 //!
 //! Above them is what the machine gives to a loop of multiply-adds that each load a vector from rows at random, without runs, outputs or
-//! reductions: no sparse product is faster.
+//! reductions, eight vectors of a row at a time.
 
 #![allow(clippy::print_stdout)]
 
