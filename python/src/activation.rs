@@ -10,7 +10,7 @@ use crate::spare;
 #[pyclass(frozen, module = "topkast._topkast")]
 pub(crate) struct Activation {
     pub(crate) x: Matrix,
-    /// For convolutions of more than a pixel, in place of `x`.
+    /// In place of `x` where that is laid out for a convolution.
     pub(crate) planes: Option<(Planes, Shared)>,
 }
 

@@ -184,7 +184,7 @@ pub(crate) fn convolution_forward(
 
 /// Keeps what the weight gradient looks at, and hands the rest back.
 fn keep_input(maps: Matrix, planes: Planes, laid: Shared, keep: bool) -> Option<Activation> {
-    if laid.convolution.window() == Window::square(1) {
+    if laid.convolution.reads_in_place() {
         laid.give(planes);
         let activation = Activation::new(maps);
         return keep.then_some(activation);
@@ -232,7 +232,7 @@ pub(crate) fn convolution_backward(
                 Some((_, other)) => other.is(window, channels, laid.convolution.input()),
                 None => {
                     (kept.x.features(), kept.x.positions()) == (inputs, height * width * images)
-                        && window == Window::square(1)
+                        && laid.convolution.reads_in_place()
                 }
             };
             if !fits {

@@ -10,7 +10,7 @@
 
 use crate::csr::WIDE;
 use crate::simd::Simd;
-use crate::source::Source;
+use crate::source::{self, NOWHERE, Source, ZEROS};
 use crate::{Columns, Csr, Isa, Kernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -133,11 +133,11 @@ pub(crate) trait Place: 'static {
     /// Whether panels may end within a vector in the midst of a row of y, whose next floats are not padding.
     const LINES: bool;
 
-    /// How far a column's panel is from the piece's origin.
+    /// Where a column's panel is.
     ///
     /// # Safety
     /// The column is one of W's.
-    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize;
+    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32;
 }
 
 /// A copy of the piece, `N` vectors wide: the distance is then a constant, and a shift in the innermost loop where a
@@ -150,13 +150,16 @@ pub(crate) enum InRows {}
 /// Anywhere; for convolutions.
 pub(crate) enum AtStarts {}
 
+/// Anywhere or, where a convolution's window is partly beyond the edge of the maps, nowhere: zeros.
+pub(crate) enum AtEdge {}
+
 impl Place for Copied {
     const FAR: bool = false;
     const LINES: bool = false;
 
     #[inline(always)]
-    unsafe fn offset<S: Simd, const N: usize>(_: &Piece, column: usize) -> usize {
-        column * (N * S::LANES)
+    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
+        piece.origin.wrapping_add(column * (N * S::LANES))
     }
 }
 
@@ -165,8 +168,8 @@ impl Place for InRows {
     const LINES: bool = false;
 
     #[inline(always)]
-    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize {
-        column * piece.stride
+    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
+        piece.origin.wrapping_add(column * piece.stride)
     }
 }
 
@@ -176,9 +179,22 @@ impl Place for AtStarts {
     const LINES: bool = true;
 
     #[inline(always)]
-    unsafe fn offset<S: Simd, const N: usize>(piece: &Piece, column: usize) -> usize {
+    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
         // SAFETY: the walk saw that there is a start for each column. Gain: no bounds are checked in the innermost loop.
-        unsafe { *piece.starts.add(column) as usize }
+        piece.origin.wrapping_add(unsafe { *piece.starts.add(column) as usize })
+    }
+}
+
+impl Place for AtEdge {
+    const FAR: bool = false;
+    const LINES: bool = true;
+
+    #[inline(always)]
+    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
+        const { assert!(N * S::LANES <= ZEROS.0.len()) };
+        // SAFETY: as for `AtStarts`.
+        let start = unsafe { *piece.starts.add(column) };
+        if start == NOWHERE { ZEROS.0.as_ptr() } else { piece.origin.wrapping_add(start as usize) }
     }
 }
 
@@ -213,7 +229,7 @@ impl Piece {
     #[inline(always)]
     pub(crate) unsafe fn column<S: Simd, const N: usize, P: Place>(&self, column: usize) -> *const f32 {
         // SAFETY: as demanded.
-        self.origin.wrapping_add(unsafe { P::offset::<S, N>(self, column) })
+        unsafe { P::column::<S, N>(self, column) }
     }
 
     /// Fetches the panels of these columns of W, if the piece is far.
@@ -306,13 +322,13 @@ impl<'a> Walk<'a> {
     pub(crate) fn new(isa: Isa, csr: &Csr, copies: bool, x: Source<'a>) -> Self {
         assert_eq!(x.columns(), csr.width(), "x must have one feature for each column of the weight");
         // Columns at starts overlap, so that copies take more room in the caches than they.
-        Self { isa, x, block: csr.block(), packed: x.starts().is_none() && copies }
+        Self { isa, x, block: csr.block(), packed: x.is_rows() && copies }
     }
 
     /// Over blocks of so many columns, on copies where they are rows.
     pub(crate) fn in_blocks(isa: Isa, block: usize, x: Source<'a>) -> Self {
         assert!(block <= WIDE, "a copy has room for {WIDE} columns");
-        Self { isa, x, block, packed: x.starts().is_none() }
+        Self { isa, x, block, packed: x.is_rows() }
     }
 
     /// Whether pieces are copies.
@@ -320,84 +336,96 @@ impl<'a> Walk<'a> {
         self.packed
     }
 
-    /// Each line of positions cut into panels of at most `widest` vectors.
-    pub(crate) fn panels(&self, widest: usize) -> Panels {
-        Panels::new(self.isa, self.x.lines().length, widest)
+    /// The lines of a part cut into panels of at most `widest` vectors.
+    fn panels(&self, part: &source::Part<'_>, widest: usize) -> Panels {
+        Panels::new(self.isa, part.lines().length, widest)
     }
 
-    /// How many panels there are in all lines.
-    pub(crate) fn count(&self, panels: Panels) -> usize {
-        panels.count * self.x.lines().count
+    /// How many panels of at most `widest` vectors there are.
+    pub(crate) fn count(&self, widest: usize) -> usize {
+        self.x.parts().map(|part| part.lines().count * self.panels(&part, widest).count).sum()
     }
 
-    /// Has `visitor` visit each of these panels of positions and blocks of columns, panel after panel, as one of them of
-    /// all rows of y or dy stays in the L2 cache while block after block needs it.
+    /// Has `visitor` visit each panel of at most `widest` vectors whose number is among these, and each of these blocks of columns: panel
+    /// after panel, as one of them of all rows of y or dy stays in the L2 cache while block after block needs it.
     pub(crate) fn run(
         &self,
-        panels: Panels,
+        widest: usize,
         numbers: Range<usize>,
         blocks: Range<usize>,
         visitor: &mut impl Visit,
     ) {
         let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
-        for number in numbers.clone() {
-            let (line, panel) = (number / panels.count, number % panels.count);
-            let (start, end) = (panels.start(panel), panels.start(panel + 1));
-            let first = number == numbers.start;
-            let place = Panel { line, start: start * panels.lanes, first };
-            // Fixed widths, so that the accumulators are registers.
-            let run = match end - start {
-                1 => Self::panel::<1, _>,
-                2 => Self::panel::<2, _>,
-                3 => Self::panel::<3, _>,
-                4 => Self::panel::<4, _>,
-                5 => Self::panel::<5, _>,
-                6 => Self::panel::<6, _>,
-                7 => Self::panel::<7, _>,
-                8 => Self::panel::<8, _>,
-                width => panic!("a panel of {width} vectors"),
-            };
-            run(self, place, blocks.clone(), &mut packed, visitor);
+        let mut before = 0;
+        for part in self.x.parts() {
+            let panels = self.panels(&part, widest);
+            let count = part.lines().count * panels.count;
+            let own = numbers.start.clamp(before, before + count)..numbers.end.clamp(before, before + count);
+            for number in own {
+                let (line, panel) = ((number - before) / panels.count, (number - before) % panels.count);
+                let (start, end) = (panels.start(panel), panels.start(panel + 1));
+                let place =
+                    Panel { part: &part, line, start: start * panels.lanes, first: number == numbers.start };
+                // Fixed widths, so that the accumulators are registers.
+                let run = match end - start {
+                    1 => Self::panel::<1, _>,
+                    2 => Self::panel::<2, _>,
+                    3 => Self::panel::<3, _>,
+                    4 => Self::panel::<4, _>,
+                    5 => Self::panel::<5, _>,
+                    6 => Self::panel::<6, _>,
+                    7 => Self::panel::<7, _>,
+                    8 => Self::panel::<8, _>,
+                    width => panic!("a panel of {width} vectors"),
+                };
+                run(self, place, blocks.clone(), &mut packed, visitor);
+            }
+            before += count;
         }
     }
 
     fn panel<const N: usize, V: Visit>(
         &self,
-        Panel { line, start, first }: Panel,
+        Panel { part, line, start, first }: Panel<'_>,
         blocks: Range<usize>,
         packed: &mut Packed,
         visitor: &mut V,
     ) {
-        let lines = self.x.lines();
-        let origin = self.x.origin(line, start, N * self.isa.lanes());
+        let origin = part.origin(line, start, N * self.isa.lanes());
+        let (stride, starts) = match part.columns() {
+            source::Place::Rows(stride) => (stride, std::ptr::null()),
+            source::Place::Starts(starts) | source::Place::Edge(starts) => (0, starts.as_ptr()),
+        };
         for number in blocks {
             let from = number * self.block;
             let block = from..self.x.columns().min(from.saturating_add(self.block));
             let mut piece = Piece {
                 origin,
-                stride: self.x.stride(),
-                starts: self.x.starts().map_or(std::ptr::null(), <[u32]>::as_ptr),
-                position: line * lines.length + start,
-                kept: lines.length - start,
+                stride,
+                starts,
+                position: part.position(line, start),
+                kept: part.lines().length - start,
                 first,
                 block: number,
                 last: block.end == self.x.columns(),
                 far: is_far(size_of::<f32>() * N * self.isa.lanes() * block.len()),
             };
-            if self.packed {
-                self.isa.run(Pack::<N> { block, piece: &mut piece, packed });
-                visitor.visit::<N, Copied>(self.isa, &piece);
-            } else if self.x.starts().is_none() {
-                visitor.visit::<N, InRows>(self.isa, &piece);
-            } else {
-                visitor.visit::<N, AtStarts>(self.isa, &piece);
+            match part.columns() {
+                source::Place::Rows(_) if self.packed => {
+                    self.isa.run(Pack::<N> { block, piece: &mut piece, packed });
+                    visitor.visit::<N, Copied>(self.isa, &piece);
+                }
+                source::Place::Rows(_) => visitor.visit::<N, InRows>(self.isa, &piece),
+                source::Place::Starts(_) => visitor.visit::<N, AtStarts>(self.isa, &piece),
+                source::Place::Edge(_) => visitor.visit::<N, AtEdge>(self.isa, &piece),
             }
         }
     }
 }
 
 /// Where a panel begins: in which line, and how many positions after its first.
-struct Panel {
+struct Panel<'a> {
+    part: &'a source::Part<'a>,
     line: usize,
     start: usize,
     /// Whether it is the first that is walked.

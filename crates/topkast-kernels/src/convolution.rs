@@ -1,15 +1,17 @@
 //! Convolutions with sparse weights, in all three passes, as sparse products over shifted maps.
 //!
-//! The weight is `[outputs × (inputs·taps)]`, PyTorch's layout with the last three dimensions as one. Where the maps lie in
-//! [`Planes`], padded and with their phases apart, the numbers that a column of the weight multiplies are at the same place as
-//! the output's, shifted by a constant: line after line of output pixels, a column is where its input channel's plane
-//! starts plus its tap's shift. So the products of linear layers do the work, with columns that start anywhere in place of rows
-//! (`source`), and nothing is copied for each tap.
+//! The weight is `[outputs × (inputs·taps)]`, PyTorch's layout with the last three dimensions as one. Within the maps, the numbers that a
+//! column of the weight multiplies are at the same place as the output's, shifted by a constant: line after line of output pixels, a
+//! column is where its input channel starts plus its tap's shift. So the products of linear layers do the work, with columns that
+//! start anywhere in place of rows (`source`), and nothing is copied for each tap. What is beyond the edge is told for regions of the output
+//! (`in_place`); or, with strides and where few images lie side by side, maps are laid out in [`Planes`] first, padded and with their phases
+//! apart.
 //!
 //! The input gradient is such a product, too: of the structure by input channel, over planes of the output's gradient. With a
 //! stride each phase of the input is seen by taps of its own, and is a product of its own.
 
 mod dense;
+mod in_place;
 mod planes;
 mod window;
 
@@ -35,6 +37,8 @@ pub struct Convolution {
     output: Maps,
     /// Channels: outputs, inputs.
     channels: [usize; 2],
+    /// Whether maps are read where they are, although the window is more than a pixel.
+    in_place: bool,
     layout: Layout,
     reach: Reach,
     gradient_layout: Layout,
@@ -90,6 +94,7 @@ impl Convolution {
             input,
             output,
             channels: [outputs, inputs],
+            in_place: false,
             layout: Layout::default(),
             reach: Reach::default(),
             gradient_layout: Layout::default(),
@@ -97,7 +102,24 @@ impl Convolution {
         };
         this.place_columns(axes);
         this.place_gradient_columns(axes);
+        this.stay_in_place(axes);
         Some(this)
+    }
+
+    /// Has maps read where they are, if they can be.
+    fn stay_in_place(&mut self, axes: [Axis; 2]) {
+        if self.window.stride != [1, 1] || self.window.is_pixel() {
+            return;
+        }
+        let Self { input, output, channels: [outputs, inputs], .. } = *self;
+        let shift = |axis: Axis, tap| axis.shift(tap) as isize - axis.padding as isize;
+        let seen = axes.map(|axis| (0..axis.size).map(|tap| shift(axis, tap)).collect::<Vec<_>>());
+        let seen_by = axes.map(|axis| (0..axis.size).map(|tap| -shift(axis, tap)).collect());
+        let forward = in_place::reach([input, output], inputs, &seen);
+        let backward = in_place::reach([output, input], outputs, &seen_by);
+        if let (Some(forward), Some(backward)) = (forward, backward) {
+            (self.in_place, self.reach, self.phases[0].reach) = (true, forward, backward);
+        }
     }
 
     /// The maps that go in.
@@ -140,11 +162,11 @@ impl Convolution {
             ];
             layout.at(phases, [axes[0].shift(taps[0]), axes[1].shift(taps[1])])
         };
-        let lines =
-            Lines { count: self.output.height, length: self.output.width * images, pitch: layout.row() };
+        let lines = lines(self.output.height, self.output.width * images, layout.row());
         let (pitch, taps) = (layout.pitch(), self.window.taps());
         let columns = 0..self.channels[1] * taps;
-        self.reach.set(lines, columns.map(|column| column / taps * pitch + place(column % taps)));
+        self.reach = Reach::new(columns.len());
+        self.reach.add(lines, 0, columns.map(|column| Some(column / taps * pitch + place(column % taps))));
         self.layout = layout;
     }
 
@@ -176,11 +198,11 @@ impl Convolution {
                     let at = [y - layout.vertical.first, x - layout.horizontal.first];
                     layout.at([0; 2], at.map(isize::unsigned_abs))
                 };
-                let lines =
-                    Lines { count: owns[0].len(), length: owns[1].len() * images, pitch: layout.row() };
-                let mut reach = Reach::default();
+                let lines = lines(owns[0].len(), owns[1].len() * images, layout.row());
                 let columns = 0..self.channels[0] * taps.len();
-                reach.set(lines, columns.map(|at| at / taps.len() * pitch + place(taps[at % taps.len()])));
+                let mut reach = Reach::new(columns.len());
+                let start = |at: usize| at / taps.len() * pitch + place(taps[at % taps.len()]);
+                reach.add(lines, 0, columns.map(|at| Some(start(at))));
                 let coordinate = |axis: Axis, at: usize, phase: usize| {
                     (at * axis.stride + phase).saturating_sub(axis.padding)
                 };
@@ -218,7 +240,8 @@ impl Convolution {
     }
 
     /// `y = W ∗ x`, then `epilogue`: `x` is `[inputs × input positions]`, `y` takes the shape `[outputs × output positions]` and is
-    /// overwritten. `planes` receives x as the window slides over it, for [`weight_gradient`](Self::weight_gradient).
+    /// overwritten. `planes` receives x as the window slides over it, for [`weight_gradient`](Self::weight_gradient), unless it is
+    /// [read in place](Self::reads_in_place).
     ///
     /// Each output is summed in an order that depends on the shapes and the structure alone, for any number of threads.
     ///
@@ -387,9 +410,14 @@ impl Convolution {
     /// If x has not the shape.
     pub fn lay_out(&self, x: &Matrix, planes: &mut Planes) {
         assert_eq!(x.features(), self.channels[1], "x must have one feature for each input channel");
-        if !self.window.is_pixel() {
+        if !self.reads_in_place() {
             planes.fill(&self.layout, x, self.input);
         }
+    }
+
+    /// Whether x and dy are read where they are, and no planes needed.
+    pub fn reads_in_place(&self) -> bool {
+        self.window.is_pixel() || self.in_place
     }
 
     /// Has `product(phase, dy as it is seen, scratch, its part of dx)` compute the phases, and puts them together.
@@ -406,6 +434,9 @@ impl Convolution {
         if self.window.is_pixel() {
             return product(0, dy.into(), gathered, dx);
         }
+        if self.in_place {
+            return product(0, Source::reaching(dy.padded(), &self.phases[0].reach), gathered, dx);
+        }
         planes.fill(&self.gradient_layout, dy, self.output);
         if self.window.stride == [1; 2] {
             return product(0, planes.source(&self.phases[0].reach), gathered, dx);
@@ -419,7 +450,15 @@ impl Convolution {
     }
 
     fn source<'a>(&'a self, x: &'a Matrix, planes: &'a Planes) -> Source<'a> {
-        if self.window.is_pixel() { x.into() } else { planes.source(&self.reach) }
+        match self.in_place {
+            _ if self.window.is_pixel() => x.into(),
+            true => {
+                let shape = [self.channels[1], self.input.positions()];
+                assert_eq!([x.features(), x.positions()], shape, "x must be of the input's maps");
+                Source::reaching(x.padded(), &self.reach)
+            }
+            false => planes.source(&self.reach),
+        }
     }
 
     fn check(&self, csr: &Csr) {
@@ -451,4 +490,9 @@ impl Convolution {
     pub fn bytes(&self) -> usize {
         self.reach.bytes() + self.phases.iter().map(|phase| phase.reach.bytes()).sum::<usize>()
     }
+}
+
+/// Lines of planes, one of which follows the other in the output.
+fn lines(count: usize, length: usize, pitch: usize) -> Lines {
+    Lines { count, length, pitch, first: 0, step: length }
 }

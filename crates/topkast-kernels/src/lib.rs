@@ -58,7 +58,7 @@ pub use attention::{
     AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
 };
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
-pub use batch_norm::{Statistics, batch_norm, batch_norm_gradient};
+pub use batch_norm::{Rectified, Statistics, batch_norm, batch_norm_gradient};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};
 pub use buffer::Buffer;
 pub use convolution::{Convolution, GradientScratch, Maps, Planes, Turned, Window};

@@ -65,12 +65,15 @@ impl Matrix {
         }
     }
 
+    /// The distance of rows of so many positions.
+    pub(crate) fn stride_of(positions: usize) -> usize {
+        let stride = positions.next_multiple_of(LINE);
+        if stride > 0 && stride.is_multiple_of(256) { stride + LINE } else { stride }
+    }
+
     /// Takes another shape, and tells how many floats it has.
     fn reshape(&mut self, features: usize, positions: usize) -> usize {
-        self.stride = positions.next_multiple_of(LINE);
-        if self.stride > 0 && self.stride.is_multiple_of(256) {
-            self.stride += LINE;
-        }
+        self.stride = Self::stride_of(positions);
         self.features = features;
         self.positions = positions;
         features.checked_mul(self.stride).expect("matrix size overflows")

@@ -1,4 +1,6 @@
-//! Where the sparse products find X: in the rows of a matrix or, for convolutions, in padded maps that windows slide over.
+//! Where the sparse products find X: in the rows of a matrix or, for convolutions, in maps that windows slide over.
+
+use std::ops::Range;
 
 use crate::Matrix;
 
@@ -7,113 +9,204 @@ use crate::Matrix;
 pub(crate) struct Source<'a> {
     data: &'a [f32],
     place: Columns<'a>,
-    lines: Lines,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Columns<'a> {
-    Rows { count: usize, stride: usize },
+    Rows { count: usize, stride: usize, positions: usize },
     Starts(&'a Reach),
 }
 
-/// Positions in lines of equal length: neighbours within a line are neighbours in X, while lines may be further apart there
-/// than they are in y, where one follows the other.
+/// Positions in lines of equal length: neighbours within a line are neighbours in X and in y, while from line to line either may have a
+/// distance of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(crate) count: usize,
     /// Positions.
     pub(crate) length: usize,
-    /// Floats from one line to the next.
+    /// Floats from one line to the next in X.
     pub(crate) pitch: usize,
+    /// The first line's position in y.
+    pub(crate) first: usize,
+    /// Positions from one line to the next in y.
+    pub(crate) step: usize,
 }
 
-/// Where columns start that are not rows, each with the same lines from there on.
-///
-/// The fields are private: the products' unchecked loads rest on `end` being the largest of the starts.
+/// Where columns start that are not rows, for one region of the positions after the other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reach {
-    starts: Vec<u32>,
-    lines: Lines,
-    /// The largest start.
-    last: usize,
+    columns: usize,
+    regions: Vec<Region>,
 }
 
+/// Positions that find their columns at the same distances.
+///
+/// The fields are private: the products' unchecked loads rest on `range` being that of the starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    lines: Lines,
+    /// Where the first line would find a column that starts at 0; before the data, where none does.
+    base: isize,
+    /// Where each column starts, or [`NOWHERE`].
+    starts: Vec<u32>,
+    /// From the least of the starts to the largest.
+    range: Option<[usize; 2]>,
+    /// Whether some columns are nowhere.
+    edge: bool,
+}
+
+/// The start of a column that is zero in a region.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+/// Numbers of a column that is nowhere.
+#[repr(align(64))]
+pub(crate) struct Zeros(pub(crate) [f32; Self::COUNT]);
+
+impl Zeros {
+    /// As many of them as anyone reads from one place.
+    pub(crate) const COUNT: usize = 512;
+}
+
+pub(crate) static ZEROS: Zeros = Zeros([0.0; Zeros::COUNT]);
+
 impl Reach {
-    /// With these starts, reusing the storage of what it was.
+    /// Of so many columns, for no positions yet.
+    pub(crate) fn new(columns: usize) -> Self {
+        Self { columns, regions: Vec::new() }
+    }
+
+    /// Adds positions in `lines`, of which the first would find a column that starts at 0 at `base`. Columns without a start are zero.
     ///
     /// # Panics
-    /// If a start is not below 2³².
-    pub(crate) fn set(&mut self, lines: Lines, starts: impl Iterator<Item = usize>) {
-        self.lines = lines;
-        self.starts.clear();
-        self.starts.extend(starts.map(|start| u32::try_from(start).expect("maps of at most 2^32 numbers")));
-        self.last = self.starts.iter().max().map_or(0, |&start| start as usize);
+    /// If there is not a start for each column, or one is not below 2³² − 1.
+    pub(crate) fn add(&mut self, lines: Lines, base: isize, starts: impl Iterator<Item = Option<usize>>) {
+        let mut range = None;
+        let mut edge = false;
+        let number = |start: Option<usize>| {
+            let Some(start) = start else {
+                edge = true;
+                return NOWHERE;
+            };
+            let [least, most] = range.unwrap_or([start; 2]);
+            range = Some([least.min(start), most.max(start)]);
+            let number = u32::try_from(start).ok().filter(|&number| number != NOWHERE);
+            number.expect("maps of less than 2^32 - 1 numbers")
+        };
+        let starts: Vec<u32> = starts.map(number).collect();
+        assert_eq!(starts.len(), self.columns, "there must be a start for each column");
+        self.regions.push(Region { lines, base, starts, range, edge });
+    }
+
+    /// How many regions there are.
+    #[cfg(test)]
+    pub(crate) fn regions(&self) -> usize {
+        self.regions.len()
     }
 
     /// Bytes of storage held.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.starts[..])
+        self.regions.iter().map(|region| size_of_val(&region.starts[..])).sum()
     }
 }
 
 impl<'a> From<&'a Matrix> for Source<'a> {
     fn from(x: &'a Matrix) -> Self {
-        let lines = Lines { count: 1, length: x.positions(), pitch: x.stride() };
-        Self { data: x.padded(), place: Columns::Rows { count: x.features(), stride: x.stride() }, lines }
+        let place = Columns::Rows { count: x.features(), stride: x.stride(), positions: x.positions() };
+        Self { data: x.padded(), place }
     }
 }
 
 impl<'a> Source<'a> {
     /// The columns that `reach` tells of in `data`.
     pub(crate) fn reaching(data: &'a [f32], reach: &'a Reach) -> Self {
-        Self { data, place: Columns::Starts(reach), lines: reach.lines }
+        Self { data, place: Columns::Starts(reach) }
     }
 
     /// How many columns there are.
     pub(crate) fn columns(&self) -> usize {
         match self.place {
             Columns::Rows { count, .. } => count,
-            Columns::Starts(reach) => reach.starts.len(),
+            Columns::Starts(reach) => reach.columns,
         }
     }
 
+    /// How many positions there are.
+    pub(crate) fn positions(&self) -> usize {
+        self.parts().map(|part| part.lines().count * part.lines().length).sum()
+    }
+
+    /// Whether columns are the rows of a matrix.
+    pub(crate) fn is_rows(&self) -> bool {
+        matches!(self.place, Columns::Rows { .. })
+    }
+
+    /// The positions, region by region; those of a matrix are all in one.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'a>> + use<'a> {
+        let (rows, regions) = match self.place {
+            Columns::Rows { count, stride, positions } => (Some((count, stride, positions)), &[][..]),
+            Columns::Starts(reach) => (None, &reach.regions[..]),
+        };
+        let data = self.data;
+        let rows = rows.into_iter().map(move |(count, stride, positions)| {
+            let lines = Lines { count: 1, length: positions, pitch: stride, first: 0, step: 0 };
+            let range = (count > 0).then(|| [0, (count - 1) * stride]);
+            Part { data, lines, base: 0, range, columns: Place::Rows(stride) }
+        });
+        rows.chain(regions.iter().map(move |region| {
+            let Region { lines, base, range, edge, .. } = *region;
+            let columns = if edge { Place::Edge(&region.starts) } else { Place::Starts(&region.starts) };
+            Part { data, lines, base, range, columns }
+        }))
+    }
+}
+
+/// A region of X.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    data: &'a [f32],
+    lines: Lines,
+    base: isize,
+    range: Option<[usize; 2]>,
+    columns: Place<'a>,
+}
+
+/// Where a part's columns are, from its origin on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// So far apart.
+    Rows(usize),
+    /// There.
+    Starts(&'a [u32]),
+    /// There, or [`NOWHERE`].
+    Edge(&'a [u32]),
+}
+
+impl<'a> Part<'a> {
     pub(crate) fn lines(&self) -> Lines {
         self.lines
     }
 
-    /// How many positions there are in all lines.
-    pub(crate) fn positions(&self) -> usize {
-        self.lines.count * self.lines.length
+    /// Where its columns are.
+    pub(crate) fn columns(&self) -> Place<'a> {
+        self.columns
     }
 
-    /// Where each column starts, if they are not rows.
-    pub(crate) fn starts(&self) -> Option<&'a [u32]> {
-        match self.place {
-            Columns::Rows { .. } => None,
-            Columns::Starts(reach) => Some(&reach.starts),
-        }
+    /// The position in y of position `start` of a line.
+    pub(crate) fn position(&self, line: usize, start: usize) -> usize {
+        self.lines.first + line * self.lines.step + start
     }
 
-    /// The distance of columns that are rows.
-    pub(crate) fn stride(&self) -> usize {
-        match self.place {
-            Columns::Rows { stride, .. } => stride,
-            Columns::Starts(_) => 0,
-        }
-    }
-
-    /// Where a column that started at 0 would have position `start` of a line, with `width` floats there for each column.
+    /// Where a column that started at 0 would have position `start` of a line, with `width` floats there for each column that is
+    /// somewhere.
     ///
     /// # Panics
     /// If there are not.
     pub(crate) fn origin(&self, line: usize, start: usize, width: usize) -> *const f32 {
-        let at = line * self.lines.pitch + start;
-        match self.place {
-            Columns::Rows { count, stride } => assert!(at + width <= stride || count == 0),
-            Columns::Starts(reach) => {
-                assert!(reach.last + at + width <= self.data.len() || reach.starts.is_empty())
-            }
+        let at = self.base + (line * self.lines.pitch + start) as isize;
+        if let Some([least, most]) = self.range {
+            let reached: Range<isize> = at + least as isize..at + (most + width) as isize;
+            assert!(reached.start >= 0 && reached.end <= self.data.len() as isize, "columns are in X");
         }
-        self.data.as_ptr().wrapping_add(at)
+        self.data.as_ptr().wrapping_offset(at)
     }
 }

@@ -5,8 +5,7 @@
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
 use crate::blocks::{
-    Column, HUGE, POSITIONS, Panels, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance,
-    fetch_row,
+    Column, HUGE, POSITIONS, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row,
 };
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::{Finish, load_kept};
@@ -128,19 +127,17 @@ impl Product<'_> {
             let uses = self.csr.entries() as f64 / self.csr.width().max(1) as f64 / shares as f64;
             copies_pay(self.csr, uses, USES)
         };
-        let panels = |walk: &Walk<'_>| walk.panels(self.widest(walk));
         let rows = 0..self.csr.rows();
         let walk = Walk::new(self.isa, self.csr, copies(1), self.x);
-        let count = walk.count(panels(&walk));
+        let count = walk.count(self.widest(&walk));
         if shares > 1 && count >= 8 * shares {
-            let share = |numbers, ()| self.run(&walk, panels(&walk), numbers, rows.clone());
+            let share = |numbers, ()| self.run(&walk, numbers, rows.clone());
             return for_each_share(0..count, shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
         }
         let walk = Walk::new(self.isa, self.csr, copies(shares), self.x);
-        let panels = panels(&walk);
         let weight = |row: usize| self.csr.offsets()[row] as usize;
         for_each_share(rows, shares, &weight, (), &|(), _, _| ((), ()), &|rows, ()| {
-            self.run(&walk, panels, 0..walk.count(panels), rows);
+            self.run(&walk, 0..walk.count(self.widest(&walk)), rows);
         });
     }
 
@@ -153,9 +150,9 @@ impl Product<'_> {
         if walk.is_packed() { (positions / self.isa.lanes()).min(panel) } else { panel }
     }
 
-    fn run(&self, walk: &Walk<'_>, panels: Panels, numbers: Range<usize>, rows: Range<usize>) {
+    fn run(&self, walk: &Walk<'_>, numbers: Range<usize>, rows: Range<usize>) {
         let blocks = 0..self.csr.blocks();
-        walk.run(panels, numbers, blocks, &mut Share { product: self, rows });
+        walk.run(self.widest(walk), numbers, blocks, &mut Share { product: self, rows });
     }
 }
 

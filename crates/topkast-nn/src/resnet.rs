@@ -163,7 +163,7 @@ impl ResNet {
             std::mem::swap(flow, inner);
         }
         // Nobody needs the gradient of the images.
-        stem.backward(&mut pass, x, true, flow, None, (convolution, sum));
+        stem.backward(&mut pass, x, flow, None, (convolution, sum));
         self.parts += pass.work.parts;
         pass.times
     }

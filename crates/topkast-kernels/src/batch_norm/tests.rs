@@ -85,7 +85,8 @@ fn outputs_and_gradients_are_the_formulas() {
                 assert_eq!(y, again);
                 let mut dy = weights.clone();
                 let (mut d_gain, mut d_bias) = (vec![f32::NAN; features], vec![f32::NAN; features]);
-                let (mut dx, rectified) = (random.matrix(features, positions), relu.then_some(&y));
+                let mut dx = random.matrix(features, positions);
+                let rectified = relu.then_some(Rectified::Sum(&y));
                 let statistics = [&mean[..], &variance[..]];
                 let parameters = (&mut d_gain[..], &mut d_bias[..]);
                 batch_norm_gradient(
@@ -163,7 +164,7 @@ fn threads_and_instruction_sets_do_not_show() {
             statistics,
             EPSILON,
             &gain,
-            Some(&y),
+            Some(Rectified::Sum(&y)),
             &mut dy,
             &mut d_gain,
             &mut d_bias,
@@ -185,5 +186,35 @@ fn nan_passes_relu() {
         let given = Statistics::Given { mean: &[0.0], variance: &[1.0] };
         batch_norm(isa, &x, given, 0.0, &[1.0], &[0.0], None, true, &mut y);
         assert!(y.get(0, 0).is_nan() && y.get(0, 1) == 1.0);
+    }
+}
+
+/// Where nothing is added, the norm's own sign tells what ReLU's output does.
+#[test]
+fn a_norm_alone_is_rectified_as_its_output_is() {
+    for (features, positions) in [(0, 3), (3, 0), (1, 1), (2, 15), (3, 16), (5, 17), (2, 5000)] {
+        let mut random = Random::new(3);
+        let (x, dy) = (random.matrix(features, positions), random.matrix(features, positions));
+        let (gain, bias) = (random.values(features), random.values(features));
+        for isa in Isa::available() {
+            let (mut mean, mut variance) = (vec![0.0; features], vec![0.0; features]);
+            let mut y = Matrix::default();
+            let own = Statistics::Batch { mean: &mut mean, variance: &mut variance };
+            batch_norm(isa, &x, own, EPSILON, &gain, &bias, None, true, &mut y);
+            let gradients = |rectified| {
+                let (mut dx, mut dy) = (Matrix::default(), dy.clone());
+                let (mut d_gain, mut d_bias) = (vec![f32::NAN; features], vec![f32::NAN; features]);
+                let (of, of_bias) = (&mut d_gain[..], &mut d_bias[..]);
+                let statistics = [&mean[..], &variance[..]];
+                batch_norm_gradient(
+                    isa, &x, statistics, EPSILON, &gain, rectified, &mut dy, of, of_bias, &mut dx,
+                );
+                (dx, d_gain, d_bias)
+            };
+            let [by_sign, by_output] =
+                [Rectified::Norm(&bias), Rectified::Sum(&y)].map(|at| gradients(Some(at)));
+            assert_eq!(by_sign, by_output);
+            assert!(positions < 16 || by_sign != gradients(None));
+        }
     }
 }

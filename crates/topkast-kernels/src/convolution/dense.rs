@@ -7,12 +7,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::blocks::{Piece, Place, Visit, Walk};
+use crate::blocks::{self, Piece, Visit, Walk};
 use crate::chunks::for_each_chunk;
 use crate::epilogue::load_kept;
 use crate::share::{for_each_share, threads};
 use crate::simd::{GROUP, Simd};
-use crate::source::Source;
+use crate::source::{NOWHERE, Part, Place, Source, ZEROS, Zeros};
 use crate::{Buffer, Isa, Kernel, Matrix};
 
 /// Rows of a tile.
@@ -20,7 +20,7 @@ const ROWS: usize = 6;
 /// Columns whose panels fit the L1 cache.
 const COLUMNS: usize = 192;
 /// Positions of a line that the weight gradient sums before it reduces.
-const STRETCH: usize = 512;
+const STRETCH: usize = Zeros::COUNT;
 
 /// Weights as [`product`] reads them: for each [`ROWS`] rows, column after column of them. Rows that are missing are zeros.
 ///
@@ -63,14 +63,14 @@ pub(super) fn product(isa: Isa, rows: usize, packed: &[f32], x: Source<'_>, y: &
     let target = Target { y: y.padded_mut().as_mut_ptr(), stride };
     let walk = Walk::in_blocks(isa, COLUMNS, x);
     // With 6 rows: 24 sums in 32 registers, or 12 in 16.
-    let panels = walk.panels(if isa.lanes() == 16 { 4 } else { 2 });
+    let widest = if isa.lanes() == 16 { 4 } else { 2 };
     let blocks = 0..x.columns().div_ceil(COLUMNS);
     let share = |numbers: Range<usize>, ()| {
         let mut tiles = Tiles { rows, columns: x.columns(), packed, target };
-        walk.run(panels, numbers, blocks.clone(), &mut tiles);
+        walk.run(widest, numbers, blocks.clone(), &mut tiles);
     };
     let shares = threads();
-    for_each_share(0..walk.count(panels), shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
+    for_each_share(0..walk.count(widest), shares, &|_| 0, (), &|(), _, _| ((), ()), &share);
 }
 
 /// Where outputs go.
@@ -95,7 +95,7 @@ struct Tiles<'a> {
 }
 
 impl Visit for Tiles<'_> {
-    fn visit<const N: usize, P: Place>(&mut self, isa: Isa, piece: &Piece) {
+    fn visit<const N: usize, P: blocks::Place>(&mut self, isa: Isa, piece: &Piece) {
         let columns = piece.block * COLUMNS..self.columns.min((piece.block + 1) * COLUMNS);
         for first in (0..self.rows).step_by(ROWS) {
             let weights = &self.packed[first * self.columns..][..ROWS * self.columns];
@@ -124,7 +124,7 @@ struct Tile<'a, const N: usize, P> {
     rows: usize,
 }
 
-impl<const N: usize, P: Place> Kernel for Tile<'_, N, P> {
+impl<const N: usize, P: blocks::Place> Kernel for Tile<'_, N, P> {
     type Output = ();
 
     #[inline(always)]
@@ -188,15 +188,15 @@ pub(super) fn weight_gradient(isa: Isa, dy: &Matrix, x: Source<'_>, dw: &mut [f3
     let cut = |dw, from: usize, at: usize| <[f32]>::split_at_mut(dw, (at - from) * columns);
     let shares = threads();
     for_each_share(0..dy.features(), shares, &|_| 0, dw, &cut, &|rows, dw| {
-        let lines = x.lines();
         let mut first = true;
-        for line in 0..lines.count {
-            for start in (0..lines.length).step_by(STRETCH) {
-                let count = STRETCH.min(lines.length - start);
-                let position = line * lines.length + start;
-                let stretch = Stretch { dy, x, rows: rows.clone(), line, start, position, count, first, dw };
-                isa.run(stretch);
-                first = false;
+        for part in x.parts() {
+            let lines = part.lines();
+            for line in 0..lines.count {
+                for start in (0..lines.length).step_by(STRETCH) {
+                    let count = STRETCH.min(lines.length - start);
+                    isa.run(Stretch { dy, part, columns, rows: rows.clone(), line, start, count, first, dw });
+                    first = false;
+                }
             }
         }
     });
@@ -205,13 +205,13 @@ pub(super) fn weight_gradient(isa: Isa, dy: &Matrix, x: Source<'_>, dw: &mut [f3
 /// What a stretch of a line adds to the gradients of some rows.
 struct Stretch<'a> {
     dy: &'a Matrix,
-    x: Source<'a>,
+    /// Where it finds x.
+    part: Part<'a>,
+    columns: usize,
     rows: Range<usize>,
     line: usize,
     /// Its first position in the line.
     start: usize,
-    /// And among all.
-    position: usize,
     count: usize,
     /// Whether there is nothing to add to.
     first: bool,
@@ -231,18 +231,19 @@ impl Kernel for Stretch<'_> {
 impl Stretch<'_> {
     #[inline(always)]
     fn rows_of<S: Simd, const R: usize>(&mut self, simd: S) {
-        let columns = self.x.columns();
+        let columns = self.columns;
         let width = self.count.next_multiple_of(S::LANES);
-        let origin = self.x.origin(self.line, self.start, width);
-        let (starts, stride) = (self.x.starts(), self.x.stride());
+        let origin = self.part.origin(self.line, self.start, width);
+        let place = |column: usize| match self.part.columns() {
+            Place::Rows(stride) => origin.wrapping_add(column * stride),
+            Place::Edge(starts) if starts[column] == NOWHERE => ZEROS.0.as_ptr(),
+            Place::Starts(starts) | Place::Edge(starts) => origin.wrapping_add(starts[column] as usize),
+        };
         let dy = &self.dy.padded()[..self.dy.features() * self.dy.stride()];
         for first in (0..columns).step_by(GROUP) {
             let count = GROUP.min(columns - first);
             // A group that is not full repeats its last column.
-            let x: [*const f32; GROUP] = std::array::from_fn(|i| {
-                let column = first + i.min(count - 1);
-                origin.wrapping_add(starts.map_or(column * stride, |starts| starts[column] as usize))
-            });
+            let x: [*const f32; GROUP] = std::array::from_fn(|i| place(first + i.min(count - 1)));
             let mut row = self.rows.start;
             while row < self.rows.end {
                 let whole = row + R <= self.rows.end;
@@ -272,9 +273,8 @@ impl Stretch<'_> {
         x: &[*const f32; GROUP],
     ) -> [[S::Vector; GROUP]; R] {
         let mut sums = [[simd.splat(0.0); GROUP]; R];
-        let stride = self.dy.stride();
-        let rows: [&[f32]; R] =
-            std::array::from_fn(|i| &dy[(row + i) * stride + self.position..][..self.count]);
+        let (stride, position) = (self.dy.stride(), self.part.position(self.line, self.start));
+        let rows: [&[f32]; R] = std::array::from_fn(|i| &dy[(row + i) * stride + position..][..self.count]);
         for at in (0..self.count).step_by(S::LANES) {
             let left = self.count - at;
             let mut dys = [simd.splat(0.0); R];

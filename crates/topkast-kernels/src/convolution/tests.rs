@@ -160,6 +160,25 @@ fn odd_numbers_of_images_and_pixels() {
     }
 }
 
+/// Several stretches of a line, portions of the positions, windows larger than the maps.
+#[test]
+fn maps_in_place() {
+    let loose = Window { padding: [2, 0], ..Window::square(3) };
+    for (window, maps) in [
+        (Window::square(3), maps(3, 40, 32)),
+        (Window::square(3), maps(12, 24, 32)),
+        (Window::square(5), maps(2, 3, 16)),
+        (Window { dilation: [2; 2], padding: [2; 2], ..Window::square(3) }, maps(5, 4, 48)),
+        (loose, maps(1, 6, 16)),
+        (Window { padding: [1; 2], ..Window::square(1) }, maps(2, 2, 16)),
+    ] {
+        check(window, [5, 3], maps, 0.4, 17);
+        check_dense(window, [5, 3], maps, 18);
+    }
+    // Blocks of columns.
+    check(Window::square(3), [40, 200], maps(4, 3, 16), 0.06, 19);
+}
+
 #[test]
 fn blocks_of_columns() {
     for (channels, density) in [([300, 70], 0.1), ([40, 200], 0.06), ([170, 33], 0.3)] {
@@ -203,8 +222,9 @@ fn epilogues_of_the_forward_pass_stay_within_lines() {
 
 #[test]
 fn threads_do_not_show() {
-    for window in [Window::square(3), Window { stride: [2; 2], ..Window::square(3) }] {
-        let (maps, channels) = (maps(7, 6, 20), [60, 40]);
+    let strided = Window { stride: [2; 2], ..Window::square(3) };
+    for (window, images) in [(Window::square(3), 20), (Window::square(3), 32), (strided, 20)] {
+        let (maps, channels) = (maps(7, 6, images), [60, 40]);
         let convolution = Convolution::new(window, channels, maps).unwrap();
         let mut random = Random::new(11);
         let csr = random.csr(60, 360, 0.1);
@@ -268,7 +288,7 @@ proptest! {
     fn any_shape(
         window in any_window(),
         channels in prop::array::uniform2(0usize..12),
-        (height, width, images) in (1usize..12, 1usize..12, 1usize..20),
+        (height, width, images) in (1usize..12, 1usize..12, prop_oneof![1usize..20, (1usize..4).prop_map(|lines| 16 * lines)]),
         density in 0.0f32..1.0,
         seed: u64,
     ) {

@@ -88,15 +88,15 @@ impl Block {
             let input = before.last().map_or(x, |unit| &unit.output);
             if rest.len() == 1 {
                 // The last one has the block's output, and leaves the residual's gradient in `flow`.
-                rest[0].backward(pass, input, true, flow, Some((inner, None)), (convolution, sum));
+                rest[0].backward(pass, input, flow, Some((inner, None)), (convolution, sum));
                 continue;
             }
             if first && let Some(shortcut) = shortcut {
-                shortcut.backward(pass, x, false, flow, Some((side, None)), (convolution, sum));
+                shortcut.backward(pass, x, flow, Some((side, None)), (convolution, sum));
             }
             let residual = if shortcut.is_some() { &*side } else { &*flow };
             let others = first.then_some(residual);
-            rest[0].backward(pass, input, true, inner, Some((next, others)), (convolution, sum));
+            rest[0].backward(pass, input, inner, Some((next, others)), (convolution, sum));
             std::mem::swap(inner, next);
         }
         std::mem::swap(flow, inner);

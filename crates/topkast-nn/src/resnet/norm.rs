@@ -1,7 +1,7 @@
 //! Batch normalization with what follows it.
 
 use topkast::Parameter;
-use topkast_kernels::{Buffer, Isa, Matrix, Statistics, batch_norm, batch_norm_gradient};
+use topkast_kernels::{Buffer, Isa, Matrix, Rectified, Statistics, batch_norm, batch_norm_gradient};
 
 use crate::ParameterMut;
 use crate::named::NamedVector;
@@ -21,6 +21,8 @@ pub(super) struct Norm {
     /// Of the last forward pass in training.
     mean: Vec<f32>,
     variance: Vec<f32>,
+    /// How that ended: with a residual, with ReLU.
+    ended: [bool; 2],
 }
 
 impl Norm {
@@ -39,6 +41,7 @@ impl Norm {
             running_variance: running("running_var", 1.0),
             mean: vec![0.0; channels],
             variance: vec![0.0; channels],
+            ended: [false; 2],
         }
     }
 
@@ -52,7 +55,8 @@ impl Norm {
         relu: bool,
         y: &mut Matrix,
     ) {
-        let Self { gain, bias, running_mean, running_variance, mean, variance } = self;
+        self.ended = [residual.is_some(), relu];
+        let Self { gain, bias, running_mean, running_variance, mean, variance, .. } = self;
         let (gain, bias) = (&gain.parameter.values, &bias.parameter.values);
         let statistics = match training {
             true => Statistics::Batch { mean, variance },
@@ -68,18 +72,23 @@ impl Norm {
         }
     }
 
-    /// From `dy` the gradients of gain and bias, and of x into `dx`, for the x of the last forward pass in training. Where that ended with a
-    /// ReLU, `rectified` is its output, and `dy` becomes the gradient with respect to its input.
+    /// From `dy` the gradients of gain and bias, and of x into `dx`, for the x and the `output` of the last forward pass in training. Where that
+    /// ended with a residual, `dy` becomes the gradient with respect to it.
     pub(super) fn backward(
         &mut self,
         isa: Isa,
         x: &Matrix,
-        rectified: Option<&Matrix>,
+        output: &Matrix,
         dy: &mut Matrix,
         dx: &mut Matrix,
     ) {
         let Parameter { values: gain, gradient: d_gain, .. } = &mut self.gain.parameter;
-        let d_bias = &mut self.bias.parameter.gradient;
+        let Parameter { values: bias, gradient: d_bias, .. } = &mut self.bias.parameter;
+        let rectified = match self.ended {
+            [_, false] => None,
+            [false, true] => Some(Rectified::Norm(bias)),
+            [true, true] => Some(Rectified::Sum(output)),
+        };
         let statistics = [&self.mean[..], &self.variance[..]];
         batch_norm_gradient(isa, x, statistics, EPSILON, gain, rectified, dy, d_gain, d_bias, dx);
     }

@@ -75,20 +75,18 @@ impl Unit {
     }
 
     /// From `dy`, the gradient with respect to the output, those of the parameters that are wanted, and the one with respect to x, plus
-    /// `others`, into `dx`, where that is given. Where the output was `rectified`, `dy` becomes the gradient with respect to what ReLU
-    /// took, and so to the residual. `d_sum` is scratch.
+    /// `others`, into `dx`, where that is given. Where there was a residual, `dy` becomes the gradient with respect to that. `d_sum` is scratch.
     pub(super) fn backward(
         &mut self,
         pass: &mut Pass,
         x: &Matrix,
-        rectified: bool,
         dy: &mut Matrix,
         dx: Option<(&mut Matrix, Option<&Matrix>)>,
         (scratch, d_sum): (&mut ConvolutionScratch, &mut Matrix),
     ) {
         let Self { linear, norm, convolution, sum, output, kept, .. } = self;
         let convolution = convolution.as_ref().expect("a forward pass comes first");
-        pass.activations(|work| norm.backward(work.isa, sum, rectified.then_some(output), dy, d_sum));
+        pass.activations(|work| norm.backward(work.isa, sum, output, dy, d_sum));
         let explore = pass.wanted == Gradients::All;
         pass.parameters(|work| {
             work.linear(|isa| linear.convolution_gradient(isa, convolution, [x, d_sum], scratch, explore));
