@@ -9,9 +9,10 @@
 //! A row's entries are visited in ascending order of columns, so the blocking does not show in any result.
 
 use crate::csr::WIDE;
+use crate::piece::{AtEdge, AtStarts, Column, Copied, InRows, Piece, Place};
 use crate::simd::Simd;
-use crate::source::{self, NOWHERE, Source, ZEROS};
-use crate::{Columns, Csr, Isa, Kernel};
+use crate::source::{self, Source};
+use crate::{Csr, Isa, Kernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -55,42 +56,6 @@ pub(crate) fn is_far(bytes: usize) -> bool {
 /// How many entries ahead, there.
 const ENTRIES_AHEAD: usize = 24;
 
-/// A column number as stored.
-pub(crate) trait Column: Copy + Sync {
-    fn index(self) -> usize;
-
-    /// All columns of a structure, if this is how they are stored.
-    fn all(columns: &Columns) -> &[Self];
-}
-
-impl Column for u16 {
-    #[inline(always)]
-    fn index(self) -> usize {
-        self.into()
-    }
-
-    fn all(columns: &Columns) -> &[u16] {
-        match columns {
-            Columns::U16(columns) => columns,
-            Columns::U32(_) => panic!("columns of 32 bits, not 16"),
-        }
-    }
-}
-
-impl Column for u32 {
-    #[inline(always)]
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn all(columns: &Columns) -> &[u32] {
-        match columns {
-            Columns::U32(columns) => columns,
-            Columns::U16(_) => panic!("columns of 16 bits, not 32"),
-        }
-    }
-}
-
 /// The positions of a matrix cut into panels whose widths differ by at most one vector, so that none is a slow rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels {
@@ -124,128 +89,6 @@ pub(crate) const USES: f64 = 8.0;
 /// Whether to copy pieces of X whose rows are used `uses` times each, on average, where that pays from `least` on.
 pub(crate) fn copies_pay(csr: &Csr, uses: f64, least: f64) -> bool {
     csr.block() <= WIDE && uses >= least
-}
-
-/// How a product finds a column's numbers in a [`Piece`].
-pub(crate) trait Place: 'static {
-    /// Whether columns may be far.
-    const FAR: bool;
-    /// Whether panels may end within a vector in the midst of a row of y, whose next floats are not padding.
-    const LINES: bool;
-
-    /// Where a column's panel is.
-    ///
-    /// # Safety
-    /// The column is one of W's.
-    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32;
-}
-
-/// A copy of the piece, `N` vectors wide: the distance is then a constant, and a shift in the innermost loop where a
-/// multiplication would cost 5%.
-pub(crate) enum Copied {}
-
-/// A row of a matrix for each column.
-pub(crate) enum InRows {}
-
-/// Anywhere; for convolutions.
-pub(crate) enum AtStarts {}
-
-/// Anywhere or, where a convolution's window is partly beyond the edge of the maps, nowhere: zeros.
-pub(crate) enum AtEdge {}
-
-impl Place for Copied {
-    const FAR: bool = false;
-    const LINES: bool = false;
-
-    #[inline(always)]
-    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
-        piece.origin.wrapping_add(column * (N * S::LANES))
-    }
-}
-
-impl Place for InRows {
-    const FAR: bool = true;
-    const LINES: bool = false;
-
-    #[inline(always)]
-    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
-        piece.origin.wrapping_add(column * piece.stride)
-    }
-}
-
-impl Place for AtStarts {
-    // They overlap, so that the caches hold them.
-    const FAR: bool = false;
-    const LINES: bool = true;
-
-    #[inline(always)]
-    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
-        // SAFETY: the walk saw that there is a start for each column. Gain: no bounds are checked in the innermost loop.
-        piece.origin.wrapping_add(unsafe { *piece.starts.add(column) as usize })
-    }
-}
-
-impl Place for AtEdge {
-    const FAR: bool = false;
-    const LINES: bool = true;
-
-    #[inline(always)]
-    unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
-        const { assert!(N * S::LANES <= ZEROS.0.len()) };
-        // SAFETY: as for `AtStarts`.
-        let start = unsafe { *piece.starts.add(column) };
-        if start == NOWHERE { ZEROS.0.as_ptr() } else { piece.origin.wrapping_add(start as usize) }
-    }
-}
-
-/// A piece of X: a block of its columns (columns of W) and a panel of positions.
-#[derive(Clone, Copy)]
-pub(crate) struct Piece {
-    /// Where column 0 would be: not to be read, as only the block's columns are there.
-    origin: *const f32,
-    /// The distance of columns, where they are rows.
-    stride: usize,
-    /// The starts of columns, where they are anywhere.
-    starts: *const u32,
-    /// The panel's first position.
-    pub(crate) position: usize,
-    /// Positions from there on to the end of the line: what follows is padding, or another line's.
-    pub(crate) kept: usize,
-    /// Whether it is in the first panel that is walked.
-    pub(crate) first: bool,
-    /// The block's number.
-    pub(crate) block: usize,
-    /// Whether a row's last columns are in the block.
-    pub(crate) last: bool,
-    /// Whether its rows are read from beyond the caches near the core.
-    pub(crate) far: bool,
-}
-
-impl Piece {
-    /// Where the panel of one column is: to be read only for a column in the block.
-    ///
-    /// # Safety
-    /// The column is one of W's.
-    #[inline(always)]
-    pub(crate) unsafe fn column<S: Simd, const N: usize, P: Place>(&self, column: usize) -> *const f32 {
-        // SAFETY: as demanded.
-        unsafe { P::column::<S, N>(self, column) }
-    }
-
-    /// Fetches the panels of these columns of W, if the piece is far.
-    ///
-    /// # Safety
-    /// The columns are W's.
-    #[inline(always)]
-    pub(crate) unsafe fn fetch<S: Simd, const N: usize, P: Place>(&self, simd: S, columns: &[impl Column]) {
-        if P::FAR && self.far {
-            for column in columns {
-                // SAFETY: as demanded.
-                let x = unsafe { self.column::<S, N, P>(column.index()) };
-                (0..N).for_each(|j| simd.prefetch(x.wrapping_add(j * S::LANES)));
-            }
-        }
-    }
 }
 
 /// The runs of entries that consecutive rows of W have in one block of columns.

@@ -10,6 +10,7 @@
 //! The input gradient is such a product, too: of the structure by input channel, over planes of the output's gradient. With a
 //! stride each phase of the input is seen by taps of its own, and is a product of its own.
 
+mod columns;
 mod dense;
 mod in_place;
 mod planes;
@@ -23,11 +24,11 @@ pub use window::{Maps, Window};
 
 use crate::chunks::for_each_chunk;
 use crate::sddmm::{sampled, sampled_pair};
-use crate::source::{Lines, Reach, Source};
+use crate::source::{Reach, Source};
 use crate::spmm::{gather, product};
 use crate::{Buffer, Csr, Epilogue, Isa, Matrix, add, gelu_gradient, relu_gradient};
-use planes::{Direction, Layout};
-use window::Axis;
+use columns::Phase;
+use planes::Layout;
 
 /// A window on maps of one shape, and where everything then is.
 #[derive(Clone, Debug)]
@@ -43,18 +44,6 @@ pub struct Convolution {
     reach: Reach,
     gradient_layout: Layout,
     phases: Vec<Phase>,
-}
-
-/// The pixels of the input that the same taps see.
-#[derive(Clone, Debug)]
-struct Phase {
-    /// Numbers of taps, ascending.
-    taps: Vec<usize>,
-    /// The first pixel, vertically and horizontally.
-    first: [usize; 2],
-    /// How many there are.
-    size: [usize; 2],
-    reach: Reach,
 }
 
 /// A weight's structure by input channel, made by [`Convolution::turned`]: one for each phase of the input that is seen.
@@ -89,37 +78,17 @@ impl Convolution {
     pub fn new(window: Window, [outputs, inputs]: [usize; 2], input: Maps) -> Option<Self> {
         let axes = window.axes(input)?;
         let output = window.output(input)?;
-        let mut this = Self {
-            window,
-            input,
-            output,
-            channels: [outputs, inputs],
-            in_place: false,
-            layout: Layout::default(),
-            reach: Reach::default(),
-            gradient_layout: Layout::default(),
-            phases: Vec::new(),
-        };
-        this.place_columns(axes);
-        this.place_gradient_columns(axes);
-        this.stay_in_place(axes);
-        Some(this)
-    }
-
-    /// Has maps read where they are, if they can be.
-    fn stay_in_place(&mut self, axes: [Axis; 2]) {
-        if self.window.stride != [1, 1] || self.window.is_pixel() {
-            return;
+        let channels = [outputs, inputs];
+        let (layout, mut reach) = columns::of_input(axes, [input, output], inputs);
+        let (gradient_layout, mut phases) = columns::of_gradient(axes, input.images, outputs);
+        let mut in_place = false;
+        if !window.is_pixel()
+            && let Some(reaches) = in_place::reaches(axes, [input, output], channels)
+        {
+            in_place = true;
+            [reach, phases[0].reach] = reaches;
         }
-        let Self { input, output, channels: [outputs, inputs], .. } = *self;
-        let shift = |axis: Axis, tap| axis.shift(tap) as isize - axis.padding as isize;
-        let seen = axes.map(|axis| (0..axis.size).map(|tap| shift(axis, tap)).collect::<Vec<_>>());
-        let seen_by = axes.map(|axis| (0..axis.size).map(|tap| -shift(axis, tap)).collect());
-        let forward = in_place::reach([input, output], inputs, &seen);
-        let backward = in_place::reach([output, input], outputs, &seen_by);
-        if let (Some(forward), Some(backward)) = (forward, backward) {
-            (self.in_place, self.reach, self.phases[0].reach) = (true, forward, backward);
-        }
+        Some(Self { window, input, output, channels, in_place, layout, reach, gradient_layout, phases })
     }
 
     /// The maps that go in.
@@ -140,84 +109,6 @@ impl Convolution {
     /// The window.
     pub fn window(&self) -> Window {
         self.window
-    }
-
-    fn place_columns(&mut self, axes: [Axis; 2]) {
-        let direction = |axis: Axis| Direction {
-            phases: axis.phases().collect(),
-            stride: axis.stride,
-            first: -(axis.padding as isize),
-            length: axis.seen(),
-        };
-        let images = self.input.images;
-        let layout = Layout { vertical: direction(axes[0]), horizontal: direction(axes[1]), images };
-        let number = |direction: &Direction, phase| {
-            direction.phases.iter().position(|&other| other == phase).expect("a phase that a tap sees")
-        };
-        let place = |tap: usize| {
-            let taps = [tap / axes[1].size, tap % axes[1].size];
-            let phases = [
-                number(&layout.vertical, axes[0].phase(taps[0])),
-                number(&layout.horizontal, axes[1].phase(taps[1])),
-            ];
-            layout.at(phases, [axes[0].shift(taps[0]), axes[1].shift(taps[1])])
-        };
-        let lines = lines(self.output.height, self.output.width * images, layout.row());
-        let (pitch, taps) = (layout.pitch(), self.window.taps());
-        let columns = 0..self.channels[1] * taps;
-        self.reach = Reach::new(columns.len());
-        self.reach.add(lines, 0, columns.map(|column| Some(column / taps * pitch + place(column % taps))));
-        self.layout = layout;
-    }
-
-    fn place_gradient_columns(&mut self, axes: [Axis; 2]) {
-        let images = self.input.images;
-        // The output pixels that some input pixel is seen by, and those beyond the edge that would be.
-        let direction = |axis: Axis| {
-            let ends = axis.phases().map(|phase| {
-                let shifts = || axis.taps(phase).map(|tap| axis.shift(tap) as isize);
-                let own = axis.own(phase);
-                let most = shifts().max().unwrap_or(0);
-                (own.start as isize - most, own.end as isize - shifts().min().unwrap_or(0))
-            });
-            let (first, end) = ends.fold((0, 0), |(first, last), (from, to)| (first.min(from), last.max(to)));
-            Direction { phases: vec![0], stride: 1, first, length: (end - first).unsigned_abs() }
-        };
-        let layout = Layout { vertical: direction(axes[0]), horizontal: direction(axes[1]), images };
-        let pitch = layout.pitch();
-        for vertical in axes[0].phases() {
-            for horizontal in axes[1].phases() {
-                let owns = [axes[0].own(vertical), axes[1].own(horizontal)];
-                let taps: Vec<usize> = axes[0]
-                    .taps(vertical)
-                    .flat_map(|y| axes[1].taps(horizontal).map(move |x| y * axes[1].size + x))
-                    .collect();
-                let place = |tap: usize| {
-                    let y = owns[0].start as isize - axes[0].shift(tap / axes[1].size) as isize;
-                    let x = owns[1].start as isize - axes[1].shift(tap % axes[1].size) as isize;
-                    let at = [y - layout.vertical.first, x - layout.horizontal.first];
-                    layout.at([0; 2], at.map(isize::unsigned_abs))
-                };
-                let lines = lines(owns[0].len(), owns[1].len() * images, layout.row());
-                let columns = 0..self.channels[0] * taps.len();
-                let mut reach = Reach::new(columns.len());
-                let start = |at: usize| at / taps.len() * pitch + place(taps[at % taps.len()]);
-                reach.add(lines, 0, columns.map(|at| Some(start(at))));
-                let coordinate = |axis: Axis, at: usize, phase: usize| {
-                    (at * axis.stride + phase).saturating_sub(axis.padding)
-                };
-                self.phases.push(Phase {
-                    first: [
-                        coordinate(axes[0], owns[0].start, vertical),
-                        coordinate(axes[1], owns[1].start, horizontal),
-                    ],
-                    size: [owns[0].len(), owns[1].len()],
-                    taps,
-                    reach,
-                });
-            }
-        }
-        self.gradient_layout = layout;
     }
 
     /// The structure by input channel, for [`input_gradient`](Self::input_gradient).
@@ -490,9 +381,4 @@ impl Convolution {
     pub fn bytes(&self) -> usize {
         self.reach.bytes() + self.phases.iter().map(|phase| phase.reach.bytes()).sum::<usize>()
     }
-}
-
-/// Lines of planes, one of which follows the other in the output.
-fn lines(count: usize, length: usize, pitch: usize) -> Lines {
-    Lines { count, length, pitch, first: 0, step: length }
 }

@@ -2,7 +2,7 @@
 
 use crate::Matrix;
 use crate::activation::{gelu_slope, gelu_vector};
-use crate::blocks::Place;
+use crate::piece::Place;
 use crate::simd::Simd;
 
 /// What happens to each output of a product `W·x` in the store that completes it.

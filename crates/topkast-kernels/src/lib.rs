@@ -37,6 +37,7 @@ mod narrow;
 mod outside;
 mod peak;
 mod penalty;
+mod piece;
 mod pooling;
 mod reduce;
 mod sddmm;

@@ -10,10 +10,9 @@
 //! Threads take rows of W, each with all positions of X. Where the positions outweigh W by far, as in the convolutions of large maps, they
 //! are cut into [`PORTIONS`] first, with gradients of their own that are added at the end: so every thread reads its share of X and dy alone.
 
-use crate::blocks::{
-    Column, HUGE, POSITIONS, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row,
-};
+use crate::blocks::{HUGE, POSITIONS, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row};
 use crate::epilogue::load_kept;
+use crate::piece::{Column, Piece, Place};
 use crate::share::{for_each_share, join, threads};
 use crate::simd::{GROUP, Simd};
 use crate::source::Source;

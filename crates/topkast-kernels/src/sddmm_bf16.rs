@@ -3,8 +3,9 @@
 //! The walk and the groups of entries are those of `sddmm`; but a vector holds 32 positions, so a panel of as many
 //! registers takes twice as many, and one joint reduction serves them all. X is rounded as it is packed, dy in registers.
 
-use crate::blocks::{AHEAD, Column, Panels, is_far};
+use crate::blocks::{AHEAD, Panels, is_far};
 use crate::csr::WIDE;
+use crate::piece::Column;
 use crate::sddmm::{Onto, Panel, Rows, Share, split, split_pair};
 use crate::simd::{Avx512Bf16, Bf16Kernel, GROUP, Simd};
 use crate::{Columns, Csr, Matrix};

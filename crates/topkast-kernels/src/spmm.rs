@@ -4,11 +4,10 @@
 //! `sum[j] += value × x[column][j]`, one load for each fused multiply-add. Sums leave the registers only between blocks of
 //! columns (see the walk in `blocks`) and, with the epilogue applied, at the end.
 
-use crate::blocks::{
-    Column, HUGE, POSITIONS, Piece, Place, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row,
-};
+use crate::blocks::{HUGE, POSITIONS, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row};
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::epilogue::{Finish, load_kept};
+use crate::piece::{Column, Piece, Place};
 use crate::share::{for_each_share, threads};
 use crate::simd::Simd;
 use crate::source::Source;

@@ -7,9 +7,10 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::blocks::{self, Piece, Visit, Walk};
+use crate::blocks::{Visit, Walk};
 use crate::chunks::for_each_chunk;
 use crate::epilogue::load_kept;
+use crate::piece::{self, Piece};
 use crate::share::{for_each_share, threads};
 use crate::simd::{GROUP, Simd};
 use crate::source::{NOWHERE, Part, Place, Source, ZEROS, Zeros};
@@ -95,7 +96,7 @@ struct Tiles<'a> {
 }
 
 impl Visit for Tiles<'_> {
-    fn visit<const N: usize, P: blocks::Place>(&mut self, isa: Isa, piece: &Piece) {
+    fn visit<const N: usize, P: piece::Place>(&mut self, isa: Isa, piece: &Piece) {
         let columns = piece.block * COLUMNS..self.columns.min((piece.block + 1) * COLUMNS);
         for first in (0..self.rows).step_by(ROWS) {
             let weights = &self.packed[first * self.columns..][..ROWS * self.columns];
@@ -124,7 +125,7 @@ struct Tile<'a, const N: usize, P> {
     rows: usize,
 }
 
-impl<const N: usize, P: blocks::Place> Kernel for Tile<'_, N, P> {
+impl<const N: usize, P: piece::Place> Kernel for Tile<'_, N, P> {
     type Output = ();
 
     #[inline(always)]

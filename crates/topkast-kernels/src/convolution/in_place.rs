@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::window::Maps;
+use super::window::{Axis, Maps};
 use crate::Matrix;
 use crate::buffer::LINE;
 use crate::source::{Lines, Reach};
@@ -19,12 +19,28 @@ use crate::source::{Lines, Reach};
 /// Regions at most: those of a window of 5x5. Each has a table of the columns.
 const REGIONS: usize = 25;
 
-/// Where each pixel of the maps `to` finds the columns of channels × taps in the rows of a matrix of maps `from`; `shifts` are the distances of
-/// what taps see from the pixel, vertically and horizontally. `None` where vectors would be cut at each pixel, or the regions are many.
+/// Where the output's pixels find the columns of inputs × taps in x, and the input's those of outputs × taps in the output's gradient; `None`
+/// where maps have to be laid out.
 ///
 /// # Panics
 /// If the rows of all channels are 2³² − 1 numbers or more.
-pub(super) fn reach([from, to]: [Maps; 2], channels: usize, shifts: &[Vec<isize>; 2]) -> Option<Reach> {
+pub(super) fn reaches(
+    axes: [Axis; 2],
+    [input, output]: [Maps; 2],
+    [outputs, inputs]: [usize; 2],
+) -> Option<[Reach; 2]> {
+    if axes.iter().any(|axis| axis.stride > 1) {
+        return None;
+    }
+    let shift = |axis: Axis, tap| axis.shift(tap) as isize - axis.padding as isize;
+    let seen = axes.map(|axis| (0..axis.size).map(|tap| shift(axis, tap)).collect::<Vec<_>>());
+    let seen_by = axes.map(|axis| (0..axis.size).map(|tap| -shift(axis, tap)).collect());
+    Some([reach([input, output], inputs, &seen)?, reach([output, input], outputs, &seen_by)?])
+}
+
+/// Where each pixel of the maps `to` finds the columns of channels × taps in the rows of a matrix of maps `from`; `shifts` are the distances of
+/// what taps see from the pixel, vertically and horizontally. `None` where vectors would be cut at each pixel, or the regions are many.
+fn reach([from, to]: [Maps; 2], channels: usize, shifts: &[Vec<isize>; 2]) -> Option<Reach> {
     let images = from.images;
     let rows = stretches(from.height, to.height, &shifts[0]);
     let columns = stretches(from.width, to.width, &shifts[1]);
