@@ -328,15 +328,20 @@ impl Convolution {
         if self.in_place {
             return product(0, Source::reaching(dy.padded(), &self.phases[0].reach), gathered, dx);
         }
-        planes.fill(&self.gradient_layout, dy, self.output);
+        let of_dy = if self.window.thins() {
+            None
+        } else {
+            planes.fill(&self.gradient_layout, dy, self.output);
+            Some(&*planes)
+        };
+        let seen = |phase: usize| of_dy.map_or(dy.into(), |planes| planes.source(&self.phases[phase].reach));
         if self.window.stride == [1; 2] {
-            return product(0, planes.source(&self.phases[0].reach), gathered, dx);
+            return product(0, seen(0), gathered, dx);
         }
-        // Phases that nobody sees stay zero.
-        dx.reset(self.channels[1], self.input.positions());
+        dx.ensure(self.channels[1], self.input.positions());
         for (number, phase) in self.phases.iter().enumerate() {
-            product(number, planes.source(&phase.reach), gathered, part);
-            self.spread(phase, part, dx);
+            product(number, seen(number), gathered, part);
+            self.spread(phase, part, number == 0, dx);
         }
     }
 
@@ -348,6 +353,7 @@ impl Convolution {
                 assert_eq!([x.features(), x.positions()], shape, "x must be of the input's maps");
                 Source::reaching(x.padded(), &self.reach)
             }
+            false if self.window.thins() => planes.rows(&self.layout, self.channels[1], self.output),
             false => planes.source(&self.reach),
         }
     }
@@ -358,16 +364,22 @@ impl Convolution {
         assert_eq!([csr.rows(), csr.width()], shape, "the weight must be of the convolution's shape");
     }
 
-    /// Puts the pixels of a phase where they belong.
-    fn spread(&self, phase: &Phase, part: &Matrix, dx: &mut Matrix) {
+    /// Puts the pixels of a phase where they belong; the `first` one's between zeros, as nobody may see the others.
+    fn spread(&self, phase: &Phase, part: &Matrix, first: bool, dx: &mut Matrix) {
         let ([first_y, first_x], [height, width]) = (phase.first, phase.size);
         let (images, stride) = (self.input.images, self.window.stride);
         if height * width * images * self.channels[1] == 0 {
+            if first {
+                dx.reset(self.channels[1], self.input.positions());
+            }
             return;
         }
         let row = self.input.width * images;
         let padded = dx.stride();
         for_each_chunk(dx.padded_mut(), padded, &|start, channel| {
+            if first {
+                channel.fill(0.0);
+            }
             let part = part.row(start / padded);
             for (y, line) in part.chunks(width * images).enumerate() {
                 let to = &mut channel[(first_y + y * stride[0]) * row..][..row];

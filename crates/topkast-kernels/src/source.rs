@@ -111,12 +111,16 @@ impl Reach {
 
 impl<'a> From<&'a Matrix> for Source<'a> {
     fn from(x: &'a Matrix) -> Self {
-        let place = Columns::Rows { count: x.features(), stride: x.stride(), positions: x.positions() };
-        Self { data: x.padded(), place }
+        Self::rows(x.padded(), x.features(), x.stride(), x.positions())
     }
 }
 
 impl<'a> Source<'a> {
+    /// As many rows of `data`, `stride` apart, of which what follows the positions up to a whole line is zero.
+    pub(crate) fn rows(data: &'a [f32], count: usize, stride: usize, positions: usize) -> Self {
+        Self { data, place: Columns::Rows { count, stride, positions } }
+    }
+
     /// The columns that `reach` tells of in `data`.
     pub(crate) fn reaching(data: &'a [f32], reach: &'a Reach) -> Self {
         Self { data, place: Columns::Starts(reach) }

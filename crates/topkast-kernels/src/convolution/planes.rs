@@ -88,6 +88,11 @@ impl Planes {
         Source::reaching(&self.data, reach)
     }
 
+    /// The channels of a window that [thins](super::Window::thins) as rows, for maps `to`.
+    pub(super) fn rows(&self, layout: &Layout, channels: usize, to: Maps) -> Source<'_> {
+        Source::rows(&self.data, channels, layout.pitch(), to.positions())
+    }
+
     /// Bytes of storage held.
     pub fn capacity_bytes(&self) -> usize {
         self.data.capacity_bytes()

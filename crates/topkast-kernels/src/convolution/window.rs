@@ -55,6 +55,11 @@ impl Window {
         *self == Self::square(1)
     }
 
+    /// Whether it sees one pixel for each that it makes, and never an edge: what it does not leave out is a matrix.
+    pub(super) fn thins(&self) -> bool {
+        (self.size, self.padding) == ([1; 2], [0; 2])
+    }
+
     pub(super) fn axes(&self, input: Maps) -> Option<[Axis; 2]> {
         let axis = |at: usize, input| {
             Axis::new(self.size[at], self.stride[at], self.padding[at], self.dilation[at], input)
