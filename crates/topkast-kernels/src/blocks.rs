@@ -16,8 +16,11 @@ use crate::{Csr, Isa, Kernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Positions in the widest packed panel.
+/// Positions in the widest packed panel, usually.
 pub(crate) const POSITIONS: usize = 64;
+
+/// And at most.
+const MOST: usize = 2 * POSITIONS;
 
 /// Rows of y or dy this far apart, in floats, are fetched ahead: no hardware prefetcher follows a product from page to page.
 const FAR: usize = 256;
@@ -153,9 +156,9 @@ pub(crate) struct Walk<'a> {
     packed: bool,
 }
 
-/// A packed piece of X; 128 KiB, on the stack.
+/// A packed piece of X; 256 KiB, on the stack.
 #[repr(C, align(64))]
-struct Packed([MaybeUninit<f32>; WIDE * POSITIONS]);
+struct Packed([MaybeUninit<f32>; WIDE * MOST]);
 
 impl<'a> Walk<'a> {
     /// For structures with blocks as `csr` has them, on copies of X where it is rows and `copies` says so.
@@ -198,7 +201,7 @@ impl<'a> Walk<'a> {
         blocks: Range<usize>,
         visitor: &mut impl Visit,
     ) {
-        let mut packed = Packed([MaybeUninit::uninit(); WIDE * POSITIONS]);
+        let mut packed = Packed([MaybeUninit::uninit(); WIDE * MOST]);
         let mut before = 0;
         for part in self.x.parts() {
             let panels = self.panels(&part, widest);

@@ -251,14 +251,12 @@ impl Visit for Share<'_> {
 impl Share<'_> {
     fn walk(mut self, isa: Isa) {
         let walk = Walk::new(isa, self.structure(), self.copies(), self.product.x);
-        // Half the registers for dy, and as many or more for the sums.
+        // Half the registers for dy, and as many or more for the sums; in 32 registers there is room for twice as many. That halves the
+        // reductions, and takes more of a row at once where maps come from memory; of layers the pieces of X would outgrow L1. By the
+        // shapes alone, as the width shows in the sums.
         let half = isa.panel() / 2;
-        let widest = match self.product.x.is_rows() {
-            true => half.min(POSITIONS / isa.lanes()),
-            // Nothing is copied, and with AVX-512's 32 registers there is room for twice as many: half as many reductions, 3 to 11% of the gradient.
-            false if isa.lanes() == 16 => 2 * half,
-            false => half,
-        };
+        let maps = !self.product.x.is_rows() || self.product.number_of_portions() > 1;
+        let widest = if maps && isa.lanes() == 16 { 2 * half } else { half.min(POSITIONS / isa.lanes()) };
         walk.run(widest, self.panels(walk.count(widest)), self.blocks(), &mut self);
     }
 
