@@ -19,6 +19,9 @@ use crate::source::{Lines, Reach};
 /// Regions at most: those of a window of 5x5. Each has a table of the columns.
 const REGIONS: usize = 25;
 
+/// Positions of a panel that edges are counted in: the widest.
+const PANEL: usize = 128;
+
 /// Where the output's pixels find the columns of inputs × taps in x, and the input's those of outputs × taps in the output's gradient; `None`
 /// where maps have to be laid out.
 ///
@@ -39,12 +42,18 @@ pub(super) fn reaches(
 }
 
 /// Where each pixel of the maps `to` finds the columns of channels × taps in the rows of a matrix of maps `from`; `shifts` are the distances of
-/// what taps see from the pixel, vertically and horizontally. `None` where vectors would be cut at each pixel, or the regions are many.
+/// what taps see from the pixel, vertically and horizontally. `None` where vectors would be cut at each pixel, the regions are many, or their
+/// lines are cut into half as many panels again as whole ones: on small maps of few images narrow panels cost more than laying out.
 fn reach([from, to]: [Maps; 2], channels: usize, shifts: &[Vec<isize>; 2]) -> Option<Reach> {
     let images = from.images;
     let rows = stretches(from.height, to.height, &shifts[0]);
     let columns = stretches(from.width, to.width, &shifts[1]);
     if images == 0 || !images.is_multiple_of(LINE) || rows.len() * columns.len() > REGIONS {
+        return None;
+    }
+    let panels = |pixels: usize| (pixels * images).div_ceil(PANEL);
+    let cut: usize = columns.iter().map(|x| panels(x.len())).sum();
+    if 2 * cut > 3 * panels(to.width) {
         return None;
     }
     let stride = Matrix::stride_of(from.positions());

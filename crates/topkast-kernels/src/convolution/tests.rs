@@ -167,16 +167,17 @@ fn maps_in_place() {
     for (window, maps) in [
         (Window::square(3), maps(3, 40, 32)),
         (Window::square(3), maps(12, 24, 32)),
-        (Window::square(5), maps(2, 3, 16)),
-        (Window { dilation: [2; 2], padding: [2; 2], ..Window::square(3) }, maps(5, 4, 48)),
-        (loose, maps(1, 6, 16)),
-        (Window { padding: [1; 2], ..Window::square(1) }, maps(2, 2, 16)),
+        (Window::square(5), maps(2, 3, 128)),
+        (Window { dilation: [2; 2], padding: [2; 2], ..Window::square(3) }, maps(5, 4, 128)),
+        (loose, maps(1, 6, 128)),
+        (Window { padding: [1; 2], ..Window::square(1) }, maps(2, 2, 128)),
     ] {
+        assert!(Convolution::new(window, [5, 3], maps).unwrap().reads_in_place());
         check(window, [5, 3], maps, 0.4, 17);
         check_dense(window, [5, 3], maps, 18);
     }
     // Blocks of columns.
-    check(Window::square(3), [40, 200], maps(4, 3, 16), 0.06, 19);
+    check(Window::square(3), [40, 200], maps(4, 3, 128), 0.06, 19);
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn epilogues_of_the_forward_pass_stay_within_lines() {
 #[test]
 fn threads_do_not_show() {
     let strided = Window { stride: [2; 2], ..Window::square(3) };
-    for (window, images) in [(Window::square(3), 20), (Window::square(3), 32), (strided, 20)] {
+    for (window, images) in [(Window::square(3), 20), (Window::square(3), 128), (strided, 20)] {
         let (maps, channels) = (maps(7, 6, images), [60, 40]);
         let convolution = Convolution::new(window, channels, maps).unwrap();
         let mut random = Random::new(11);
