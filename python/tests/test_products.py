@@ -72,7 +72,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize("arguments", CONVOLUTIONS)
-@pytest.mark.parametrize("images", [0, 1, 3, 16, 17])
+@pytest.mark.parametrize("images", [0, 1, 3, 16, 17, 48])
 def test_convolution(arguments, images, path):
     layer = SparseConv2d(5, 9, **arguments, forward_sparsity=0.5, backward_sparsity=0.2)
     _, stride, padding, dilation = layer.window

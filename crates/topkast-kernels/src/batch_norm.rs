@@ -1,8 +1,8 @@
 //! Batch normalization (Ioffe and Szegedy 2015): every feature to mean 0 and variance 1 over the batch's positions, then gain and
 //! bias; with what follows it in a residual network: a sum and ReLU.
 //!
-//! A row is read for its moments and once more for the outputs: a row of maps fits the L2 cache, so that memory is read once. Sums are in `f64`, in an order of their own, and so the same on every instruction set and any
-//! number of threads.
+//! A row is read for its moments and once more for the outputs: a row of maps fits the L2 cache, so that memory is read once. Sums
+//! are in `f64`, in an order of their own, and so the same on every instruction set and any number of threads.
 
 use crate::buffer::LINE;
 use crate::chunks::{chunk_rows, for_each_chunk};
@@ -164,7 +164,9 @@ impl Kernel for Moments<'_> {
             }
         }
         let [distance, square] = sums.map(|sums| sums.iter().sum::<f64>() / count);
-        ((about + distance) as f32, (square - distance * distance).max(0.0) as f32)
+        let variance = square - distance * distance;
+        // Rounding may leave a little less than nothing; NaN stays.
+        ((about + distance) as f32, if variance < 0.0 { 0.0 } else { variance as f32 })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Columns;
 use crate::simd::Simd;
-use crate::source::{NOWHERE, ZEROS};
+use crate::source::{Zeros, at_edge};
 
 /// A column number as stored.
 pub(crate) trait Column: Copy + Sync {
@@ -105,10 +105,9 @@ impl Place for AtEdge {
 
     #[inline(always)]
     unsafe fn column<S: Simd, const N: usize>(piece: &Piece, column: usize) -> *const f32 {
-        const { assert!(N * S::LANES <= ZEROS.0.len()) };
+        const { assert!(N * S::LANES <= Zeros::COUNT) };
         // SAFETY: as for `AtStarts`.
-        let start = unsafe { *piece.starts.add(column) };
-        if start == NOWHERE { ZEROS.0.as_ptr() } else { piece.origin.wrapping_add(start as usize) }
+        at_edge(piece.origin, unsafe { *piece.starts.add(column) })
     }
 }
 

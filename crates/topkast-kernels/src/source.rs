@@ -56,18 +56,24 @@ pub(crate) struct Region {
 }
 
 /// The start of a column that is zero in a region.
-pub(crate) const NOWHERE: u32 = u32::MAX;
+const NOWHERE: u32 = u32::MAX;
 
 /// Numbers of a column that is nowhere.
 #[repr(align(64))]
-pub(crate) struct Zeros(pub(crate) [f32; Self::COUNT]);
+pub(crate) struct Zeros([f32; Self::COUNT]);
 
 impl Zeros {
     /// As many of them as anyone reads from one place.
     pub(crate) const COUNT: usize = 512;
 }
 
-pub(crate) static ZEROS: Zeros = Zeros([0.0; Zeros::COUNT]);
+static ZEROS: Zeros = Zeros([0.0; Zeros::COUNT]);
+
+/// Where a column of a region at the edge is, from the region's origin on: at its start, or among as many as [`Zeros::COUNT`] zeros.
+#[inline(always)]
+pub(crate) fn at_edge(origin: *const f32, start: u32) -> *const f32 {
+    if start == NOWHERE { ZEROS.0.as_ptr() } else { origin.wrapping_add(start as usize) }
+}
 
 impl Reach {
     /// Of so many columns, for no positions yet.

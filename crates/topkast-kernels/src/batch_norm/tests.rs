@@ -179,6 +179,17 @@ fn threads_and_instruction_sets_do_not_show() {
 }
 
 #[test]
+fn moments_of_what_is_not_a_number_are_none() {
+    let x = Matrix::from_rows(1, 3, &[1.0, f32::NAN, 2.0]);
+    let (mut mean, mut variance, mut y) = ([0.0], [0.0], Matrix::default());
+    for isa in Isa::available() {
+        let own = Statistics::Batch { mean: &mut mean, variance: &mut variance };
+        batch_norm(isa, &x, own, EPSILON, &[1.0], &[0.0], None, false, &mut y);
+        assert!(mean[0].is_nan() && variance[0].is_nan());
+    }
+}
+
+#[test]
 fn nan_passes_relu() {
     let x = Matrix::from_rows(1, 2, &[f32::NAN, 1.0]);
     let mut y = Matrix::default();

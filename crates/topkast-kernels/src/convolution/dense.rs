@@ -13,7 +13,7 @@ use crate::epilogue::load_kept;
 use crate::piece::{self, Piece};
 use crate::share::{for_each_share, threads};
 use crate::simd::{GROUP, Simd};
-use crate::source::{NOWHERE, Part, Place, Source, ZEROS, Zeros};
+use crate::source::{Part, Place, Source, Zeros, at_edge};
 use crate::{Buffer, Isa, Kernel, Matrix};
 
 /// Rows of a tile.
@@ -237,8 +237,8 @@ impl Stretch<'_> {
         let origin = self.part.origin(self.line, self.start, width);
         let place = |column: usize| match self.part.columns() {
             Place::Rows(stride) => origin.wrapping_add(column * stride),
-            Place::Edge(starts) if starts[column] == NOWHERE => ZEROS.0.as_ptr(),
-            Place::Starts(starts) | Place::Edge(starts) => origin.wrapping_add(starts[column] as usize),
+            Place::Starts(starts) => origin.wrapping_add(starts[column] as usize),
+            Place::Edge(starts) => at_edge(origin, starts[column]),
         };
         let dy = &self.dy.padded()[..self.dy.features() * self.dy.stride()];
         for first in (0..columns).step_by(GROUP) {
