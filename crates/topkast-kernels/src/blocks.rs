@@ -293,14 +293,17 @@ impl<const N: usize> Kernel for Pack<'_, N> {
         let stride = N * S::LANES;
         assert!(self.block.len() * stride <= self.packed.0.len());
         let to = self.packed.0.as_mut_ptr().cast::<f32>();
+        // A copy, as the compiler would read the piece again after every store.
+        let piece = *self.piece;
         for (i, at) in self.block.clone().enumerate() {
-            for lane in (0..stride).step_by(S::LANES) {
-                // SAFETY: the block's columns are rows of X, of which the piece has N vectors; the copy fits as asserted; what
-                // is not in X is only fetched. Gain: whole vectors, both aligned.
-                unsafe {
-                    let column = |column| self.piece.column::<S, N, InRows>(column).wrapping_add(lane);
-                    simd.prefetch(column(at + AHEAD));
-                    simd.store(to.add(i * stride + lane), simd.load(column(at)));
+            // SAFETY: the block's columns are rows of X, of which the piece has N vectors; the copy fits as asserted; what is
+            // not in X is only fetched. Gain: whole vectors, both aligned.
+            unsafe {
+                let (from, to) = (piece.column::<S, N, InRows>(at), to.add(i * stride));
+                let ahead = from.wrapping_add(AHEAD * piece.stride);
+                for lane in (0..stride).step_by(S::LANES) {
+                    simd.prefetch(ahead.wrapping_add(lane));
+                    simd.store(to.add(lane), simd.load(from.add(lane)));
                 }
             }
         }

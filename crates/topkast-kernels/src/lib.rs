@@ -12,6 +12,7 @@
 mod activation;
 mod adam;
 mod attention;
+mod awake;
 mod bandwidth;
 mod batch_norm;
 mod bf16;
@@ -58,6 +59,7 @@ pub use adam::{Adam, Corrections, adam};
 pub use attention::{
     AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
 };
+pub use awake::awake;
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
 pub use batch_norm::{Rectified, Statistics, batch_norm, batch_norm_gradient};
 pub use bf16::{Bf16, sddmm_bf16, sddmm_bf16_pair};

@@ -138,6 +138,9 @@ const PORTIONED: usize = 8192;
 /// How many times as many numbers x and dy must have as a dense weight: then what portions' gradients take is small beside them.
 const OUTWEIGHED: usize = 64;
 
+/// Positions up to which panels are wide.
+const FEW: usize = 256;
+
 /// [`USES`] where X comes from memory.
 const FAR_USES: f64 = 3.0;
 
@@ -252,11 +255,12 @@ impl Share<'_> {
     fn walk(mut self, isa: Isa) {
         let walk = Walk::new(isa, self.structure(), self.copies(), self.product.x);
         // Half the registers for dy, and as many or more for the sums; in 32 registers there is room for twice as many. That halves the
-        // reductions, and takes more of a row at once where maps come from memory; of layers the pieces of X would outgrow L1. By the
-        // shapes alone, as the width shows in the sums.
+        // reductions, and takes more of a row at once where maps come from memory. Where there are many more positions, wide pieces of X
+        // fall out of L1 before they pay. By the shapes alone, as the width shows in the sums.
         let half = isa.panel() / 2;
-        let maps = !self.product.x.is_rows() || self.product.number_of_portions() > 1;
-        let widest = if maps && isa.lanes() == 16 { 2 * half } else { half.min(POSITIONS / isa.lanes()) };
+        let x = self.product.x;
+        let wide = x.positions() <= FEW || !x.is_rows() || self.product.number_of_portions() > 1;
+        let widest = if wide && isa.lanes() == 16 { 2 * half } else { half.min(POSITIONS / isa.lanes()) };
         walk.run(widest, self.panels(walk.count(widest)), self.blocks(), &mut self);
     }
 
@@ -461,14 +465,18 @@ impl<S: Simd, const N: usize, P: Place> Panel for F32Panel<S, N, P> {
     unsafe fn group<const SIZE: usize, C: Column>(&self, columns: &[C], out: &mut [f32]) {
         let simd = self.simd;
         let last = columns.len() - 1;
+        // A group that is not full repeats its last entry, whose panel is in the cache: one loop without branches.
+        // SAFETY: in range. Gain: no check for each of a handful of multiply-adds.
+        let x: [_; SIZE] = std::array::from_fn(|i| unsafe {
+            self.piece.column::<S, N, P>(columns.get_unchecked(i.min(last)).index())
+        });
         let mut sums = [simd.splat(0.0); GROUP];
-        for (i, sum) in sums.iter_mut().enumerate().take(SIZE) {
-            // A group that is not full repeats its last entry, whose panel is in the cache: one loop without branches.
-            // SAFETY: in range. Gain: no check for each of a handful of multiply-adds.
-            let x = unsafe { self.piece.column::<S, N, P>(columns.get_unchecked(i.min(last)).index()) };
-            for (j, &dy) in self.dy.iter().enumerate() {
-                // SAFETY: the caller vouches for the column's N vectors.
-                *sum = simd.mul_add(dy, unsafe { simd.load(x.add(j * S::LANES)) }, *sum);
+        // Vector after vector of all entries: what follows one multiply-add does not wait for it.
+        for (j, &dy) in self.dy.iter().enumerate() {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                // SAFETY: the caller vouches for the columns' N vectors.
+                let x = unsafe { simd.load(x.add(j * S::LANES)) };
+                *sum = if j == 0 { simd.mul(dy, x) } else { simd.mul_add(dy, x, *sum) };
             }
         }
         simd.add_sums(sums, out, self.piece.first);

@@ -1,5 +1,6 @@
 //! Splitting rows, or runs of entries, over threads by equal shares of non-zeros.
 
+use crate::awake::Event;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -26,7 +27,17 @@ pub(crate) fn threads() -> usize {
 
 /// Both, in parallel if a kernel has more than one thread.
 pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
-    if threads() > 1 { rayon::join(a, b) } else { (a(), b()) }
+    if threads() == 1 {
+        return (a(), b());
+    }
+    let end = Event::default();
+    let first = || {
+        let a = a();
+        // Two parts of about equal work end so close together that sleeping would only delay the next product.
+        end.linger();
+        a
+    };
+    rayon::join(first, || end.after(b))
 }
 
 /// Calls `body(range, part)` for consecutive ranges of `runs` (rows, or runs of entries), in parallel on the current rayon

@@ -6,7 +6,7 @@
 
 use crate::blocks::{HUGE, POSITIONS, Strip, USES, Visit, Walk, copies_pay, fetch_distance, fetch_row};
 use crate::chunks::{CHUNK, for_each_chunk};
-use crate::epilogue::{Finish, load_kept};
+use crate::epilogue::{Finish, load_kept, store_kept};
 use crate::piece::{Column, Piece, Place};
 use crate::share::{for_each_share, threads};
 use crate::simd::Simd;
@@ -231,22 +231,18 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
                 }
             }
             self.add_run(simd, start, columns, &mut sums);
-            for (j, sum) in sums.into_iter().enumerate() {
-                let lane = j * S::LANES;
-                // SAFETY: as for the loads of `y`; the epilogue's matrices have y's shape.
-                unsafe {
-                    let kept = self.kept::<S>(j);
-                    let sum = if LAST {
-                        self.finish.apply::<S, P>(simd, self.first_row + i, offset + lane, kept, sum)
+            // SAFETY: as for the loads of `y`; the epilogue's matrices have y's shape.
+            unsafe {
+                if LAST {
+                    let (row, kept) = (self.first_row + i, self.piece.kept);
+                    sums = self.finish.apply::<S, P, N>(simd, row, offset, kept, sums);
+                }
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let y = y.wrapping_add(j * S::LANES);
+                    if STREAM {
+                        simd.stream(y, sum);
                     } else {
-                        sum
-                    };
-                    if P::LINES && kept < S::LANES {
-                        simd.store_first(y.wrapping_add(lane), sum, kept);
-                    } else if STREAM {
-                        simd.stream(y.add(lane), sum);
-                    } else {
-                        simd.store(y.add(lane), sum);
+                        store_kept::<S, P>(simd, y, self.kept::<S>(j), sum);
                     }
                 }
             }

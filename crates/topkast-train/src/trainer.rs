@@ -7,7 +7,7 @@ mod start;
 use std::path::Path;
 
 use topkast::{Optimizer, Schedule, Seed};
-use topkast_kernels::Isa;
+use topkast_kernels::{Isa, awake};
 use topkast_nn::{Gradients, Linear, Loss, Mode, Network, ParameterMut, PartTimes};
 
 use crate::TrainError;
@@ -181,6 +181,10 @@ impl Trainer {
     /// If the loss, a gradient or what an update wrote is not finite; parameters are then as before, but in the last case. With
     /// `train.skip_nonfinite` the step is left out instead, unless as many before it were. Or if too many images are broken.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        awake(|| self.next())
+    }
+
+    fn next(&mut self) -> Result<StepReport, TrainError> {
         let mut pass =
             Pass { loss: Loss::ZERO, samples: 0, phases: Phases::default(), parts: PartTimes::default() };
         let mut clock = Clock::start();
