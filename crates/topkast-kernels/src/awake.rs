@@ -113,18 +113,23 @@ mod tests {
     }
 
     #[test]
-    fn another_thread_is_awake_for_work() {
+    fn another_thread_takes_part_at_once_and_after_a_long_stretch_without_work() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let work = || {
+            let done = AtomicBool::new(false);
+            let waits = || {
+                while !done.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            };
+            // The first part never looks for work: it ends only if another thread does the second.
+            join(waits, || done.store(true, Ordering::Release));
+        };
         pool.install(|| {
             awake(|| {
-                let done = AtomicBool::new(false);
-                let waits = || {
-                    while !done.load(Ordering::Acquire) {
-                        std::hint::spin_loop();
-                    }
-                };
-                // The first part never looks for work: it ends only if another thread does the second.
-                join(waits, || done.store(true, Ordering::Release));
+                work();
+                std::thread::sleep(5 * LINGER);
+                work();
             });
         });
     }
