@@ -99,8 +99,6 @@ impl Finish {
         mut sums: [S::Vector; N],
     ) -> [S::Vector; N] {
         let zero = simd.splat(0.0);
-        let of_vector = |j: usize| kept.saturating_sub(j * S::LANES);
-        let at = |matrix: *const f32, j: usize| matrix.wrapping_add(offset + j * S::LANES);
         // SAFETY: the caller vouches for the row and the vectors. Gain: no bounds are checked for each short run.
         unsafe {
             if let Some(bias) = self.bias {
@@ -111,7 +109,7 @@ impl Finish {
             }
             if kept < N * S::LANES {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = simd.keep_first(*sum, of_vector(j));
+                    *sum = simd.keep_first(*sum, kept.saturating_sub(j * S::LANES));
                 }
             }
             // One choice for all of a row's vectors: one for each takes a tenth of the time of ten entries.
@@ -125,25 +123,25 @@ impl Finish {
                 }
                 Then::Gelu(pre) => {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        store_kept::<S, P>(simd, at(pre, j).cast_mut(), of_vector(j), *sum);
+                        store_kept::<S, P>(simd, pre.wrapping_add(offset), j, kept, *sum);
                         *sum = gelu_vector(simd, *sum);
                     }
                 }
                 Then::ReluGradient(y) => {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        let y = load_kept::<S, P>(simd, at(y, j), of_vector(j));
+                        let y = load_kept::<S, P>(simd, y.wrapping_add(offset), j, kept);
                         *sum = simd.mul(*sum, simd.select_greater(y, zero, simd.splat(1.0), zero));
                     }
                 }
                 Then::GeluGradient(pre) => {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        let pre = load_kept::<S, P>(simd, at(pre, j), of_vector(j));
+                        let pre = load_kept::<S, P>(simd, pre.wrapping_add(offset), j, kept);
                         *sum = simd.mul(*sum, gelu_slope(simd, pre));
                     }
                 }
                 Then::Add(term) => {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        let term = load_kept::<S, P>(simd, at(term, j), of_vector(j));
+                        let term = load_kept::<S, P>(simd, term.wrapping_add(offset), j, kept);
                         *sum = simd.add(*sum, term);
                     }
                 }
@@ -153,24 +151,38 @@ impl Finish {
     }
 }
 
-/// Stores a vector of which `kept` floats are a line's own: those alone where others follow, which are not to be touched.
+/// Stores the `j`-th vector of a panel of which `kept` floats are a line's own: those alone where others follow, which are not to be
+/// touched.
 ///
 /// # Safety
-/// `to` is valid for writing a vector, or the `kept` floats where [`Place::LINES`].
+/// The vector at its place in `panel` is valid for writing, or its floats among the first `kept` where [`Place::LINES`].
 #[inline(always)]
-pub(crate) unsafe fn store_kept<S: Simd, P: Place>(simd: S, to: *mut f32, kept: usize, vector: S::Vector) {
+pub(crate) unsafe fn store_kept<S: Simd, P: Place>(
+    simd: S,
+    panel: *mut f32,
+    j: usize,
+    kept: usize,
+    vector: S::Vector,
+) {
+    let (to, kept) = (panel.wrapping_add(j * S::LANES), kept.saturating_sub(j * S::LANES));
     // SAFETY: as demanded.
     unsafe {
         if P::LINES && kept < S::LANES { simd.store_first(to, vector, kept) } else { simd.store(to, vector) }
     }
 }
 
-/// A vector of which `kept` floats are a line's own: those alone where others may follow, which are not to be touched.
+/// The `j`-th vector of such a panel.
 ///
 /// # Safety
-/// `from` is valid for reading a vector, or the `kept` floats where [`Place::LINES`].
+/// As for [`store_kept`], for reading.
 #[inline(always)]
-pub(crate) unsafe fn load_kept<S: Simd, P: Place>(simd: S, from: *const f32, kept: usize) -> S::Vector {
+pub(crate) unsafe fn load_kept<S: Simd, P: Place>(
+    simd: S,
+    panel: *const f32,
+    j: usize,
+    kept: usize,
+) -> S::Vector {
+    let (from, kept) = (panel.wrapping_add(j * S::LANES), kept.saturating_sub(j * S::LANES));
     // SAFETY: as demanded.
     unsafe { if P::LINES && kept < S::LANES { simd.load_first(from, kept) } else { simd.load(from) } }
 }

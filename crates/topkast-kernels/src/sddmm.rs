@@ -410,10 +410,7 @@ impl<const N: usize, P: Place, C: Column> Kernel for Sweep<'_, N, P, C> {
         unsafe {
             let panel = |dy: *const f32| {
                 fetch_row::<S, N>(simd, dy, distance);
-                let dy = std::array::from_fn(|j| {
-                    let kept = piece.kept.saturating_sub(j * S::LANES);
-                    load_kept::<S, P>(simd, dy.wrapping_add(j * S::LANES), kept)
-                });
+                let dy = std::array::from_fn(|j| load_kept::<S, P>(simd, dy, j, piece.kept));
                 F32Panel::<S, N, P> { simd, dy, piece, place: PhantomData }
             };
             rows.add(piece.position, panel, |ahead| piece.fetch::<S, N, P>(simd, ahead));

@@ -226,8 +226,7 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
                 for (j, sum) in sums.iter_mut().enumerate() {
                     // SAFETY: y has the strip's rows and, as the walk vouches, N vectors from the piece's position, or what of
                     // them is in the line. No other thread works on them. Gain: no bounds are checked for each short run.
-                    *sum =
-                        unsafe { load_kept::<S, P>(simd, y.wrapping_add(j * S::LANES), self.kept::<S>(j)) };
+                    *sum = unsafe { load_kept::<S, P>(simd, y, j, self.piece.kept) };
                 }
             }
             self.add_run(simd, start, columns, &mut sums);
@@ -238,11 +237,10 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
                     sums = self.finish.apply::<S, P, N>(simd, row, offset, kept, sums);
                 }
                 for (j, sum) in sums.into_iter().enumerate() {
-                    let y = y.wrapping_add(j * S::LANES);
                     if STREAM {
-                        simd.stream(y, sum);
+                        simd.stream(y.wrapping_add(j * S::LANES), sum);
                     } else {
-                        store_kept::<S, P>(simd, y, self.kept::<S>(j), sum);
+                        store_kept::<S, P>(simd, y, j, self.piece.kept, sum);
                     }
                 }
             }
@@ -251,12 +249,6 @@ impl<'a, const N: usize, P: Place, C: Column> Sweep<'a, N, P, C> {
         if STREAM {
             simd.end_streams();
         }
-    }
-
-    /// Positions of the line from the panel's `j`-th vector on.
-    #[inline(always)]
-    fn kept<S: Simd>(&self, j: usize) -> usize {
-        self.piece.kept.saturating_sub(j * S::LANES)
     }
 
     /// Adds the row's run of entries to `sums`.

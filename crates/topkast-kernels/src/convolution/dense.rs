@@ -139,7 +139,7 @@ impl<const N: usize, P: piece::Place> Kernel for Tile<'_, N, P> {
                 for (j, sum) in sums.iter_mut().enumerate() {
                     // SAFETY: y has these rows and, as the walk vouches, N vectors from the piece's position, or what of them
                     // is in the line; no other thread works on them. Gain: no bounds are checked for each vector.
-                    *sum = unsafe { load_kept::<S, P>(simd, at(row, j), kept(j)) };
+                    *sum = unsafe { load_kept::<S, P>(simd, at(row, 0), j, piece.kept) };
                 }
             }
         }
