@@ -2,12 +2,13 @@
 //!
 //! Tensors come as DLPack capsules (`tensor`): no copies, no link to PyTorch, and shape, type and layout are checked before a
 //! number is read. Values, gradients and optimizer state stay with PyTorch; a `Weight` is where they are:
-//! the sets, their structure, and the reservoir. Kernels run without the GIL, on pools of their own (`threads`).
+//! the sets, their structure, and the reservoir. Kernels run without the GIL, on PyTorch's threads (`lent`) or pools of ours (`threads`).
 
 use pyo3::prelude::*;
 
 mod activation;
 mod convolution;
+mod lent;
 mod linear;
 mod shapes;
 mod spare;

@@ -2,11 +2,11 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use rayon::prelude::*;
 use std::ops::Range;
-use topkast_kernels::{Epilogue, Isa, alone, by_feature, by_position, row_sums, sddmm_pair_add, spmm};
+use topkast_kernels::{Epilogue, Isa, by_feature, by_position, row_sums, sddmm_pair_add, spmm};
 
 use crate::tensor::{Claims, Tensor, output};
+use crate::threads::Team;
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
 
@@ -32,15 +32,6 @@ fn shares(positions: usize, count: usize) -> Vec<Range<usize>> {
     let len = positions.div_ceil(count).next_multiple_of(PANEL);
     let at = |share: usize| positions.min(share * len);
     (0..count).map(|share| at(share)..at(share + 1)).collect()
-}
-
-/// Share beside share, each on one thread, if there are enough for the threads; else one after the other, each on all of them.
-fn each<T: Send>(shares: Vec<T>, compute: impl Fn(T) + Sync) {
-    if shares.len() > 1 && shares.len() >= rayon::current_num_threads() {
-        shares.into_par_iter().for_each(|share| alone(|| compute(share)));
-    } else {
-        shares.into_iter().for_each(compute);
-    }
 }
 
 /// The parts of a share.
@@ -90,7 +81,8 @@ pub(crate) fn linear_forward(
     let y = Tensor::<f32>::shaped(y, &[positions, rows], "y")?;
     let y = y.numbers_mut(&mut Claims::reading(&[values, x, bias.unwrap_or(&[])]))?;
     let isa = Isa::current().map_err(wrong)?;
-    threads::run(py, threads, || {
+    let count = if positions / PANEL >= threads { threads } else { 1 };
+    threads::run_shares(py, threads, count, |team| {
         weight.with_scratch(|scratch, _| {
             let active = weight.active_values(values, scratch);
             let part = part_len(rows, width);
@@ -106,10 +98,9 @@ pub(crate) fn linear_forward(
                 }
                 [x_part, y_part].into_iter().for_each(spare::give);
             };
-            let threads = rayon::current_num_threads();
-            let shares = shares(positions, if positions >= threads * PANEL { threads } else { 1 });
+            let shares = shares(positions, count);
             let ys = cut(y, &shares, rows);
-            each(shares.into_iter().zip(ys).collect(), |(share, y)| compute(&share, y));
+            team.each(shares.into_iter().zip(ys).collect(), |(share, y)| compute(&share, y));
         });
     })
 }
@@ -145,7 +136,7 @@ pub(crate) fn linear_backward(
     let dbias = output(dbias, &[rows], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
     let backward = Backward { isa, weight, values, x, dy, positions };
-    threads::run(py, threads, || backward.run(dx, dvalues, dbias))
+    threads::run_shares(py, threads, backward.count(), |team| backward.run(team, dx, dvalues, dbias))
 }
 
 /// A backward pass that is ready to run.
@@ -168,7 +159,13 @@ struct Portion<'a> {
 }
 
 impl Backward<'_> {
-    fn run(&self, dx: Option<&mut [f32]>, dvalues: Option<&mut [f32]>, mut dbias: Option<&mut [f32]>) {
+    fn run(
+        &self,
+        team: Team,
+        dx: Option<&mut [f32]>,
+        dvalues: Option<&mut [f32]>,
+        mut dbias: Option<&mut [f32]>,
+    ) {
         dbias.iter_mut().for_each(|dbias| dbias.fill(0.0));
         self.weight.with_scratch(|scratch, gathered| {
             if dx.is_some() {
@@ -176,10 +173,10 @@ impl Backward<'_> {
                 self.weight.pattern().transposed().gather(active, gathered);
             }
             match dvalues {
-                None => self.portions(dx, None, dbias, gathered),
+                None => self.portions(team, dx, None, dbias, gathered),
                 Some(dvalues) => self.weight.values_gradient(dvalues, scratch, |dvalues| {
                     dvalues.fill(0.0);
-                    self.portions(dx, Some(dvalues), dbias, gathered);
+                    self.portions(team, dx, Some(dvalues), dbias, gathered);
                 }),
             }
         });
@@ -197,6 +194,7 @@ impl Backward<'_> {
     /// Computes all portions and adds up their gradients.
     fn portions(
         &self,
+        team: Team,
         dx: Option<&mut [f32]>,
         mut dvalues: Option<&mut [f32]>,
         mut dbias: Option<&mut [f32]>,
@@ -213,7 +211,7 @@ impl Backward<'_> {
             let dx = dxs.as_mut().and_then(Iterator::next);
             Portion { positions, dx, dvalues, dbias }
         });
-        each(portions.collect(), |portion| self.portion(portion, gathered));
+        team.each(portions.collect(), |portion| self.portion(portion, gathered));
         for (values, bias) in others {
             for (gradient, other) in [(dvalues.as_deref_mut(), values), (dbias.as_deref_mut(), bias)] {
                 if let (Some(gradient), Some(other)) = (gradient, other) {

@@ -1,11 +1,14 @@
-//! Thread pools, one for each number of threads asked for.
+//! Whose threads compute: PyTorch's, or those of pools of ours, one for each number of threads asked for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use topkast_kernels::alone;
 
+use crate::lent::Lent;
 use crate::wrong;
 
 /// More than any machine has: a bound on what a wrong number could start.
@@ -43,4 +46,37 @@ fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
 pub(crate) fn run<R: Send>(py: Python<'_>, threads: usize, body: impl FnOnce() -> R + Send) -> PyResult<R> {
     let pool = pool(threads)?;
     Ok(py.detach(|| pool.install(body)))
+}
+
+/// Runs `body`, which has so many shares for [`Team::each`], without the GIL: on PyTorch's threads if there is a share for each.
+pub(crate) fn run_shares<R: Send>(
+    py: Python<'_>,
+    threads: usize,
+    shares: usize,
+    body: impl FnOnce(Team) -> R + Send,
+) -> PyResult<R> {
+    match Lent::find() {
+        Some(lent) if (2..=shares.min(MOST)).contains(&threads) => {
+            Ok(py.detach(|| alone(|| body(Team { threads, lent: Some(lent) }))))
+        }
+        _ => run(py, threads, || body(Team { threads, lent: None })),
+    }
+}
+
+/// The threads of a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Team {
+    threads: usize,
+    lent: Option<Lent>,
+}
+
+impl Team {
+    /// Share beside share, each on one thread, if there are enough for the threads; else one after the other, each on all of them.
+    pub(crate) fn each<T: Send>(self, shares: Vec<T>, compute: impl Fn(T) + Sync) {
+        match self.lent {
+            _ if shares.len() < self.threads.max(2) => shares.into_iter().for_each(compute),
+            Some(lent) => lent.each(self.threads, shares, compute),
+            None => shares.into_par_iter().for_each(|share| alone(|| compute(share))),
+        }
+    }
 }
