@@ -255,23 +255,21 @@ pub(crate) fn convolution_backward(
         }
         let convolution = &laid.convolution;
         weight.with_scratch(|scratch, _| {
-            if let Some(dvalues) = dvalues {
+            weight.values_gradient(dvalues, scratch, |gradients| {
+                let Some(gradients) = gradients else { return };
                 let made = kept.is_none().then(|| lay_out(isa, &laid, plain, inputs));
                 let kept = kept.or(made.as_ref()).expect("one of the two");
                 let unused = Planes::default();
                 let planes = kept.planes.as_ref().map_or(&unused, |(planes, _)| planes);
-                weight.values_gradient(dvalues, scratch, |gradients| {
-                    let [active, explore] = [weight.pattern().active(), weight.pattern().explore()];
-                    if explore.entries() == 0 {
-                        convolution.weight_gradient(isa, active, &gradient, &kept.x, planes, gradients);
-                    } else {
-                        let gradients = gradients.split_at_mut(active.entries()).into();
-                        let structures = [active, explore];
-                        convolution
-                            .weight_gradient_pair(isa, structures, &gradient, &kept.x, planes, gradients);
-                    }
-                });
-            }
+                let [active, explore] = [weight.pattern().active(), weight.pattern().explore()];
+                if explore.entries() == 0 {
+                    convolution.weight_gradient(isa, active, &gradient, &kept.x, planes, gradients);
+                } else {
+                    let gradients = gradients.split_at_mut(active.entries()).into();
+                    let structures = [active, explore];
+                    convolution.weight_gradient_pair(isa, structures, &gradient, &kept.x, planes, gradients);
+                }
+            });
             if let Some(dx) = dx {
                 let mut maps = spare::take(inputs, height * width * images);
                 let active = weight.active_values(values, scratch);

@@ -8,8 +8,10 @@ use pyo3::prelude::*;
 
 mod activation;
 mod convolution;
+mod feed_forward;
 mod lent;
 mod linear;
+mod portions;
 mod shapes;
 mod spare;
 mod tensor;
@@ -22,6 +24,8 @@ mod _topkast {
     use super::activation::Activation;
     #[pymodule_export]
     use super::convolution::{convolution_backward, convolution_forward, convolution_output};
+    #[pymodule_export]
+    use super::feed_forward::{Hidden, feed_forward, feed_forward_backward};
     #[pymodule_export]
     use super::linear::{linear_backward, linear_forward};
     #[pymodule_export]

@@ -12,7 +12,7 @@ use topkast::{
     Counts, Distribution, Explore, Init, Parameter, Pattern, Remap, ReservoirKind, Scale, Seed, SparseWeight,
     Topology, Variance,
 };
-use topkast_kernels::{Buffer, Csr};
+use topkast_kernels::{Buffer, Csr, Isa, Matrix, sddmm_pair_add};
 
 use crate::convolution::Convolutions;
 use crate::tensor::{Claims, Tensor};
@@ -59,20 +59,36 @@ impl Weight {
         scratch
     }
 
-    /// Has `compute` compute the gradients of A and then B∖A in the kernels' order, and lists them row by row.
-    pub(crate) fn values_gradient(
+    /// α in the order of the structure by column, from all of B's values.
+    pub(crate) fn transposed_values(&self, values: &[f32], scratch: &mut Buffer, gathered: &mut Buffer) {
+        let active = self.active_values(values, scratch);
+        self.pattern().transposed().gather(active, gathered);
+    }
+
+    /// Has `compute` compute the gradients of A and then B∖A in the kernels' order, and lists them row by row; where they are asked for.
+    pub(crate) fn values_gradient<R>(
         &self,
-        gradient: &mut [f32],
+        gradient: Option<&mut [f32]>,
         scratch: &mut Buffer,
-        compute: impl FnOnce(&mut [f32]),
-    ) {
+        compute: impl FnOnce(Option<&mut [f32]>) -> R,
+    ) -> R {
         let pattern = self.pattern();
-        if [pattern.active(), pattern.explore()].into_iter().all(Csr::is_row_major) {
-            return compute(gradient);
+        let sorted = [pattern.active(), pattern.explore()].into_iter().all(Csr::is_row_major);
+        let Some(gradient) = gradient else { return compute(None) };
+        if sorted {
+            return compute(Some(gradient));
         }
         resize(scratch, gradient.len());
-        compute(scratch);
+        let result = compute(Some(scratch));
         pattern.by_row(scratch, gradient);
+        result
+    }
+
+    /// Adds the gradients of A and then B∖A, in the kernels' order, for some positions.
+    pub(crate) fn add_gradient(&self, isa: Isa, dy: &Matrix, x: &Matrix, gradient: &mut [f32]) {
+        let structures = [self.pattern().active(), self.pattern().explore()];
+        let gradients = gradient.split_at_mut(structures[0].entries()).into();
+        sddmm_pair_add(isa, structures, dy, x, gradients);
     }
 
     /// Lends the values to `change`, which changes the sets; tells where every entry comes from.

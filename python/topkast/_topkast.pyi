@@ -22,6 +22,11 @@ class Activation:
     def nbytes(self) -> int: ...
 
 @final
+class Hidden:
+    @property
+    def nbytes(self) -> int: ...
+
+@final
 class Weight:
     @staticmethod
     def fresh(
@@ -83,6 +88,30 @@ def linear_backward(
     dx: Capsule | None,
     dvalues: Capsule | None,
     dbias: Capsule | None,
+    threads: int,
+) -> None: ...
+def feed_forward(
+    first: Weight,
+    second: Weight,
+    values: tuple[Capsule, Capsule],
+    biases: tuple[Capsule | None, Capsule | None],
+    activation: str,
+    dropped: tuple[int, float] | None,
+    x: Capsule,
+    y: Capsule,
+    keep: bool,
+    threads: int,
+) -> Hidden | None: ...
+def feed_forward_backward(
+    first: Weight,
+    second: Weight,
+    values: tuple[Capsule, Capsule],
+    hidden: Hidden,
+    x: Capsule,
+    dy: Capsule,
+    dx: Capsule | None,
+    dvalues: list[Capsule | None],
+    dbiases: list[Capsule | None],
     threads: int,
 ) -> None: ...
 def convolution_output(numbers: Window, height: int, width: int) -> list[int]: ...

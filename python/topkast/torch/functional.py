@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -17,9 +17,14 @@ Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int
 use_reference = False
 
 
-def _has_kernels(x: Tensor, values: Tensor) -> bool:
-    on_cpu = x.device.type == "cpu" and values.device.type == "cpu"
-    return on_cpu and x.dtype == values.dtype == torch.float32 and not use_reference
+# A layer's values, bias and sets.
+Layer = tuple[Tensor, Optional[Tensor], kernels.Weight]
+
+
+def has_kernels(*tensors: Tensor) -> bool:
+    """Whether the extension computes with these, not PyTorch."""
+    known = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+    return known and not use_reference
 
 
 def _optional(tensor: Tensor | None) -> Any:
@@ -28,7 +33,7 @@ def _optional(tensor: Tensor | None) -> Any:
 
 def linear(x: Tensor, values: Tensor, bias: Tensor | None, indices: Tensor, active: Tensor, sets: Sets) -> Tensor:
     """x·αᵀ + bias: x is [positions, inputs], float32 for the kernels."""
-    if not _has_kernels(x, values):
+    if not has_kernels(x, values):
         return reference.linear(x, values, bias, indices, active, (sets.rows, sets.width))
     if torch.compiler.is_compiling():
         from . import operators
@@ -41,7 +46,7 @@ def convolution(
     x: Tensor, values: Tensor, bias: Tensor | None, indices: Tensor, active: Tensor, sets: Sets, window: Window
 ) -> Tensor:
     """α ∗ x + bias: x is [images, channels, height, width]; window is (size, stride, padding, dilation)."""
-    if not _has_kernels(x, values):
+    if not has_kernels(x, values):
         return reference.convolution(x, values, bias, indices, active, (sets.rows, sets.width), window)
     if torch.compiler.is_compiling():
         from . import operators
@@ -49,6 +54,14 @@ def convolution(
         flat = [number for pair in window for number in pair]
         return operators.convolution(x, values, bias, indices, active, sets.number, sets.rows, flat)
     return _Convolution.apply(x.contiguous(), values, bias, sets.of(indices, active), window)
+
+
+def feed_forward(x: Tensor, first: Layer, second: Layer, activation: str, dropout: float) -> Tensor:
+    """second(dropout(activation(first(x)))), for what the kernels know: x is [positions, inputs]."""
+    # From PyTorch's generator, so that `torch.manual_seed` decides.
+    dropped = (int(torch.randint(2**62, ()).item()), dropout) if dropout > 0 else None
+    keep = torch.is_grad_enabled()
+    return _FeedForward.apply(x.contiguous(), *first[:2], *second[:2], (first[2], second[2]), activation, dropped, keep)
 
 
 def linear_forward(
@@ -142,6 +155,63 @@ class _Linear(torch.autograd.Function):
         values, x = ctx.saved_tensors
         gradients = linear_backward(dy, x, values, ctx.weight, ctx.width, ctx.needs_input_grad[:3])
         return *gradients, None
+
+
+class _FeedForward(torch.autograd.Function):
+    """Keeps hidden units as the kernels have them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        first_values: Tensor,
+        first_bias: Tensor | None,
+        second_values: Tensor,
+        second_bias: Tensor | None,
+        weights: tuple[kernels.Weight, kernels.Weight],
+        activation: str,
+        dropped: tuple[int, float] | None,
+        keep: bool,
+    ) -> Tensor:
+        y = x.new_empty(x.shape[0], weights[1].shape[0])
+        ctx.hidden = kernels.feed_forward(
+            *weights,
+            (capsule(first_values), capsule(second_values)),
+            (_optional(first_bias), _optional(second_bias)),
+            activation,
+            dropped,
+            capsule(x),
+            capsule(y),
+            keep,
+            torch.get_num_threads(),
+        )
+        ctx.save_for_backward(first_values, second_values, x if ctx.needs_input_grad[1] else None)
+        ctx.weights, ctx.size = weights, x.shape
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        first_values, second_values, x = ctx.saved_tensors
+        first, second = ctx.weights
+        sizes = ctx.size, first_values.shape, (first.shape[0],), second_values.shape, (second.shape[0],)
+        needed = ctx.needs_input_grad[:5]
+        gradients = [dy.new_empty(size) if asked else None for size, asked in zip(sizes, needed)]
+        dx, *others = map(_optional, gradients)
+        kernels.feed_forward_backward(
+            first,
+            second,
+            (capsule(first_values), capsule(second_values)),
+            ctx.hidden,
+            # Whoever needs no gradient of the first layer's values has no use for x: it may be anything of the shape.
+            capsule(dy.new_empty(ctx.size) if x is None else x),
+            capsule(dy.contiguous()),
+            dx,
+            others[0::2],
+            others[1::2],
+            torch.get_num_threads(),
+        )
+        return *gradients, None, None, None, None
 
 
 class _Convolution(torch.autograd.Function):

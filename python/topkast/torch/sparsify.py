@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._topkast import Weight, counts, name_matches
 from .attention import SparseMultiheadAttention
 from .conv import SparseConv2d, pair
+from .feed_forward import joined, parted
 from .layer import SparseLayer, new_seed
 from .linear import SparseLinear
 from .sets import Sets, capsule
@@ -91,6 +92,7 @@ def densify(model: nn.Module) -> nn.Module:
         return model.densify()
     for name, child in model.named_children():
         setattr(model, name, densify(child))
+    parted(model)
     ignored = list(getattr(model, "_ddp_params_and_buffers_to_ignore", []))
     if ignored:
         others = [name for name in ignored if not name.endswith((".indices", ".active"))]
@@ -258,6 +260,7 @@ def _swap(model: nn.Module, sets: Callable[[str, Tensor], Sets | None]) -> nn.Mo
                 replaced = visit(_join(name, child_name), child)
                 if replaced is not child:
                     setattr(module, child_name, replaced)
+            joined(module)
         made[id(module)] = new
         return new
 

@@ -1,0 +1,106 @@
+//! Cutting positions into shares for threads and parts for caches, and adding up the gradients of shares.
+
+use std::ops::Range;
+
+use crate::threads::Team;
+
+/// Numbers of what is laid out by feature at a time: 2 MiB, which the L2 cache holds until the product after the layout has used them.
+const NUMBERS: usize = 512 << 10;
+
+/// Positions in a panel of the kernels: parts of whole panels add up as all positions at once would.
+pub(crate) const PANEL: usize = 64;
+
+/// Shares with gradients of their own, which are added at the end: at most so many.
+const PORTIONS: usize = 16;
+
+/// Positions in a part, each of so many numbers: by the shapes alone, as it shows in the rounding of sums.
+pub(crate) fn part_len(features: usize) -> usize {
+    (NUMBERS / features.max(1)).next_multiple_of(PANEL).max(PANEL)
+}
+
+/// How many shares of the positions have gradients of `gradient` numbers of their own: so many that these together are at most half of what is laid
+/// out for a share. By the shapes alone, too.
+pub(crate) fn count(positions: usize, features: usize, gradient: usize) -> usize {
+    let numbers = positions.saturating_mul(features);
+    let small = |count: usize| (count - 1).saturating_mul(gradient) <= numbers / count / 2;
+    let fits = |&count: &usize| count == 1 || count * PANEL <= positions && small(count);
+    std::iter::successors(Some(PORTIONS), |count| Some(count / 2)).find(fits).unwrap_or(1)
+}
+
+/// Cuts the positions into `count` shares of whole panels, of which the last ones may be empty.
+pub(crate) fn shares(positions: usize, count: usize) -> Vec<Range<usize>> {
+    let len = positions.div_ceil(count).next_multiple_of(PANEL);
+    let at = |share: usize| positions.min(share * len);
+    (0..count).map(|share| at(share)..at(share + 1)).collect()
+}
+
+/// The parts of a share.
+pub(crate) fn parts(share: &Range<usize>, part: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = share.end;
+    share.clone().step_by(part).map(move |start| start..end.min(start + part))
+}
+
+/// What there is of a tensor `[positions × features]` for these positions.
+pub(crate) fn of<'a>(numbers: &'a [f32], positions: &Range<usize>, features: usize) -> &'a [f32] {
+    &numbers[positions.start * features..positions.end * features]
+}
+
+/// The same to write, of a tensor that begins with those of `share`.
+pub(crate) fn of_mut<'a>(
+    numbers: &'a mut [f32],
+    share: &Range<usize>,
+    positions: &Range<usize>,
+    features: usize,
+) -> &'a mut [f32] {
+    &mut numbers[(positions.start - share.start) * features..][..positions.len() * features]
+}
+
+/// Cuts a tensor `[positions × features]` into shares, which follow one another.
+pub(crate) fn cut<'a>(
+    mut numbers: &'a mut [f32],
+    shares: &[Range<usize>],
+    features: usize,
+) -> Vec<&'a mut [f32]> {
+    let mut head = |share: &Range<usize>| {
+        let (head, tail) = std::mem::take(&mut numbers).split_at_mut(share.len() * features);
+        numbers = tail;
+        head
+    };
+    shares.iter().map(&mut head).collect()
+}
+
+/// The same for what may be left out.
+pub(crate) fn cut_some<'a>(
+    numbers: Option<&'a mut [f32]>,
+    shares: &[Range<usize>],
+    features: usize,
+) -> Vec<Option<&'a mut [f32]>> {
+    match numbers {
+        Some(numbers) => cut(numbers, shares, features).into_iter().map(Some).collect(),
+        None => shares.iter().map(|_| None).collect(),
+    }
+}
+
+/// Has `compute` add to the gradients, which are zero before, for each share with what belongs to it: each has gradients of its own, which are
+/// then added up in their order.
+pub(crate) fn add_up<T: Send, const N: usize>(
+    team: Team,
+    shares: Vec<Range<usize>>,
+    own: Vec<T>,
+    mut gradients: [Option<&mut [f32]>; N],
+    compute: impl Fn(Range<usize>, T, [Option<&mut [f32]>; N]) + Sync,
+) {
+    gradients.iter_mut().flatten().for_each(|gradient| gradient.fill(0.0));
+    let zeros =
+        || gradients.each_ref().map(|gradient| gradient.as_ref().map(|gradient| vec![0.0; gradient.len()]));
+    let mut others: Vec<_> = shares[1..].iter().map(|_| zeros()).collect();
+    let first = gradients.each_mut().map(|gradient| gradient.as_deref_mut());
+    let rest = others.iter_mut().map(|all| all.each_mut().map(|gradient| gradient.as_deref_mut()));
+    let tasks = shares.into_iter().zip(own).zip(std::iter::once(first).chain(rest)).collect();
+    team.each(tasks, |((share, own), gradients)| compute(share, own, gradients));
+    for other in others {
+        for (gradient, other) in gradients.iter_mut().flatten().zip(other.into_iter().flatten()) {
+            gradient.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
+        }
+    }
+}
