@@ -7,8 +7,8 @@
 use pyo3::prelude::*;
 
 mod activation;
+mod between;
 mod convolution;
-mod feed_forward;
 mod lent;
 mod linear;
 mod portions;
@@ -16,6 +16,7 @@ mod shapes;
 mod spare;
 mod tensor;
 mod threads;
+mod two_layers;
 mod weight;
 
 #[pymodule]
@@ -23,15 +24,17 @@ mod _topkast {
     #[pymodule_export]
     use super::activation::Activation;
     #[pymodule_export]
-    use super::convolution::{convolution_backward, convolution_forward, convolution_output};
+    use super::between::Between;
     #[pymodule_export]
-    use super::feed_forward::{Hidden, feed_forward, feed_forward_backward};
+    use super::convolution::{convolution_backward, convolution_forward, convolution_output};
     #[pymodule_export]
     use super::linear::{linear_backward, linear_forward};
     #[pymodule_export]
     use super::shapes::{counts, drop_fraction, isa, name_matches, pruned};
     #[pymodule_export]
     use super::spare::release_memory;
+    #[pymodule_export]
+    use super::two_layers::{Hidden, two_layers_backward, two_layers_forward};
     #[pymodule_export]
     use super::weight::Weight;
     #[pymodule_export]

@@ -6,11 +6,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use topkast_kernels::{Epilogue, Isa, Matrix, by_feature, by_position, row_sums, spmm};
 
-use crate::portions::{PANEL, add_up, count, cut, cut_some, of, of_mut, part_len, parts, shares};
+use crate::portions::{Cuts, PANEL, add_up, cut, cut_some, of, of_mut};
 use crate::tensor::{Claims, Tensor, output};
 use crate::threads::Team;
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
+
+fn cuts(weight: &Weight, positions: usize) -> Cuts {
+    let pattern = weight.pattern();
+    Cuts::new(positions, None, pattern.rows() + pattern.width(), pattern.backward_len())
+}
 
 /// `y = x·Wᵀ + bias` with A alone: x is `[positions × inputs]`, y `[positions × outputs]`, values are of B.
 #[pyfunction]
@@ -38,15 +43,14 @@ pub(crate) fn linear_forward(
     let y = Tensor::<f32>::shaped(y, &[positions, rows], "y")?;
     let y = y.numbers_mut(&mut Claims::reading(&[values, x, bias.unwrap_or(&[])]))?;
     let isa = Isa::current().map_err(wrong)?;
-    let count = if positions / PANEL >= threads { threads } else { 1 };
-    threads::run_shares(py, threads, count, |team| {
+    let cuts = cuts(weight, positions).into_shares(if positions / PANEL >= threads { threads } else { 1 });
+    threads::run_shares(py, threads, cuts.count(), |team| {
         weight.with_scratch(|scratch, _| {
             let active = weight.active_values(values, scratch);
-            let part = part_len(rows + width);
             let compute = |share: &Range<usize>, y: &mut [f32]| {
                 let [mut x_part, mut y_part] =
-                    [width, rows].map(|features| spare::take(features, part.min(share.len())));
-                for positions in parts(share, part) {
+                    [width, rows].map(|features| spare::take(features, cuts.part().min(share.len())));
+                for positions in cuts.parts(share) {
                     let epilogue = bias.map_or(Epilogue::None, Epilogue::Bias);
                     by_feature(isa, of(x, &positions, width), [positions.len(), width, 1], &mut x_part);
                     spmm(isa, pattern.active(), active, &x_part, epilogue, &mut y_part);
@@ -55,7 +59,7 @@ pub(crate) fn linear_forward(
                 }
                 [x_part, y_part].into_iter().for_each(spare::give);
             };
-            let shares = shares(positions, count);
+            let shares = cuts.shares();
             let ys = cut(y, &shares, rows);
             team.each(shares.into_iter().zip(ys).collect(), |(share, y)| compute(&share, y));
         });
@@ -92,8 +96,8 @@ pub(crate) fn linear_backward(
     let dvalues = output(dvalues, &[len], "dvalues", claims)?;
     let dbias = output(dbias, &[rows], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
-    let backward = Backward { isa, weight, values, x, dy, positions };
-    threads::run_shares(py, threads, backward.count(), |team| backward.run(team, dx, dvalues, dbias))
+    let backward = Backward { isa, weight, values, x, dy, cuts: cuts(weight, positions) };
+    threads::run_shares(py, threads, backward.cuts.count(), |team| backward.run(team, dx, dvalues, dbias))
 }
 
 /// A backward pass that is ready to run.
@@ -103,15 +107,10 @@ struct Backward<'a> {
     values: &'a [f32],
     x: &'a [f32],
     dy: &'a [f32],
-    positions: usize,
+    cuts: Cuts,
 }
 
 impl Backward<'_> {
-    fn count(&self) -> usize {
-        let pattern = self.weight.pattern();
-        count(self.positions, pattern.rows() + pattern.width(), pattern.backward_len())
-    }
-
     fn run(
         &self,
         team: Team,
@@ -120,7 +119,7 @@ impl Backward<'_> {
         dbias: Option<&mut [f32]>,
     ) {
         let pattern = self.weight.pattern();
-        let shares = shares(self.positions, self.count());
+        let shares = self.cuts.shares();
         let dxs = cut_some(dx, &shares, pattern.width());
         self.weight.with_scratch(|scratch, gathered| {
             if dxs[0].is_some() {
@@ -145,10 +144,9 @@ impl Backward<'_> {
         let &Self { isa, weight, x, dy, .. } = self;
         let pattern = weight.pattern();
         let (rows, width) = (pattern.rows(), pattern.width());
-        let part = part_len(rows + width);
-        let take = |features| spare::take(features, part.min(share.len()));
+        let take = |features| spare::take(features, self.cuts.part().min(share.len()));
         let [mut dy_part, mut x_part, mut dx_part] = [rows, width, width].map(take);
-        for positions in parts(share, part) {
+        for positions in self.cuts.parts(share) {
             let count = positions.len();
             by_feature(isa, of(dy, &positions, rows), [count, rows, 1], &mut dy_part);
             if let Some(dbias) = &mut dbias {

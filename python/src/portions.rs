@@ -13,31 +13,60 @@ pub(crate) const PANEL: usize = 64;
 /// Shares with gradients of their own, which are added at the end: at most so many.
 const PORTIONS: usize = 16;
 
-/// Positions in a part, each of so many numbers: by the shapes alone, as it shows in the rounding of sums.
-pub(crate) fn part_len(features: usize) -> usize {
-    (NUMBERS / features.max(1)).next_multiple_of(PANEL).max(PANEL)
+/// How positions are cut: by the shapes alone, as it shows in the rounding of sums.
+#[derive(Clone, Copy)]
+pub(crate) struct Cuts {
+    positions: usize,
+    /// A share's positions are a multiple of it.
+    unit: usize,
+    part: usize,
+    count: usize,
 }
 
-/// How many shares of the positions have gradients of `gradient` numbers of their own: so many that these together are at most half of what is laid
-/// out for a share. By the shapes alone, too.
-pub(crate) fn count(positions: usize, features: usize, gradient: usize) -> usize {
-    let numbers = positions.saturating_mul(features);
-    let small = |count: usize| (count - 1).saturating_mul(gradient) <= numbers / count / 2;
-    let fits = |&count: &usize| count == 1 || count * PANEL <= positions && small(count);
-    std::iter::successors(Some(PORTIONS), |count| Some(count / 2)).find(fits).unwrap_or(1)
-}
+impl Cuts {
+    /// For positions of which so many belong `together`, if any, with so many `features` each that are laid out. Shares have gradients of
+    /// `gradient` numbers of their own, and are as many as keep these together below half of what is laid out for one of them.
+    pub(crate) fn new(positions: usize, together: Option<usize>, features: usize, gradient: usize) -> Self {
+        let unit = together.unwrap_or(PANEL);
+        let part = (NUMBERS / features.max(1)).next_multiple_of(unit).max(unit);
+        let numbers = positions.saturating_mul(features);
+        let small = |count: usize| (count - 1).saturating_mul(gradient) <= numbers / count / 2;
+        let fits = |&count: &usize| count == 1 || unit.saturating_mul(count) <= positions && small(count);
+        let count = std::iter::successors(Some(PORTIONS), |count| Some(count / 2)).find(fits).unwrap_or(1);
+        Self { positions, unit, part, count }
+    }
 
-/// Cuts the positions into `count` shares of whole panels, of which the last ones may be empty.
-pub(crate) fn shares(positions: usize, count: usize) -> Vec<Range<usize>> {
-    let len = positions.div_ceil(count).next_multiple_of(PANEL);
-    let at = |share: usize| positions.min(share * len);
-    (0..count).map(|share| at(share)..at(share + 1)).collect()
-}
+    /// Cut for other reasons than gradients: into so many shares.
+    pub(crate) fn into_shares(self, count: usize) -> Self {
+        Self { count, ..self }
+    }
 
-/// The parts of a share.
-pub(crate) fn parts(share: &Range<usize>, part: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-    let end = share.end;
-    share.clone().step_by(part).map(move |start| start..end.min(start + part))
+    pub(crate) fn positions(self) -> usize {
+        self.positions
+    }
+
+    /// Positions in a part, at most.
+    pub(crate) fn part(self) -> usize {
+        self.part
+    }
+
+    /// How many shares there are.
+    pub(crate) fn count(self) -> usize {
+        self.count
+    }
+
+    /// The shares, of which the last ones may be empty.
+    pub(crate) fn shares(self) -> Vec<Range<usize>> {
+        let len = self.positions.div_ceil(self.count).next_multiple_of(self.unit);
+        let at = |share: usize| self.positions.min(share * len);
+        (0..self.count).map(|share| at(share)..at(share + 1)).collect()
+    }
+
+    /// The parts of a share.
+    pub(crate) fn parts(self, share: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let end = share.end;
+        share.clone().step_by(self.part).map(move |start| start..end.min(start + self.part))
+    }
 }
 
 /// What there is of a tensor `[positions × features]` for these positions.

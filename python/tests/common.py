@@ -68,4 +68,4 @@ def linear(rows: int, width: int, forward: float = 0.6, backward: float | None =
 
 
 def close(got: Tensor, want: Tensor, tolerance: float = 1e-5) -> None:
-    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * max(1.0, float(want.abs().max()) if want.numel() else 1.0))
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * max(1.0, float(want.detach().abs().max()) if want.numel() else 1.0))

@@ -22,6 +22,13 @@ class Activation:
     def nbytes(self) -> int: ...
 
 @final
+class Between:
+    @staticmethod
+    def activation(name: str, dropped: tuple[int, float] | None = None) -> Between: ...
+    @staticmethod
+    def attention(heads: int, length: int, causal: bool) -> Between: ...
+
+@final
 class Hidden:
     @property
     def nbytes(self) -> int: ...
@@ -90,19 +97,18 @@ def linear_backward(
     dbias: Capsule | None,
     threads: int,
 ) -> None: ...
-def feed_forward(
+def two_layers_forward(
     first: Weight,
     second: Weight,
     values: tuple[Capsule, Capsule],
     biases: tuple[Capsule | None, Capsule | None],
-    activation: str,
-    dropped: tuple[int, float] | None,
+    between: Between,
     x: Capsule,
     y: Capsule,
     keep: bool,
     threads: int,
 ) -> Hidden | None: ...
-def feed_forward_backward(
+def two_layers_backward(
     first: Weight,
     second: Weight,
     values: tuple[Capsule, Capsule],

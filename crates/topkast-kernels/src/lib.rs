@@ -57,7 +57,8 @@ mod transposition;
 pub use activation::{add, add_bias, gelu, gelu_gradient, relu, relu_gradient};
 pub use adam::{Adam, Corrections, adam};
 pub use attention::{
-    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, attention, attention_gradient,
+    AttentionGradients, AttentionInputs, AttentionScratch, AttentionShape, AttentionState, Relative,
+    RelativeGradients, attention, attention_gradient,
 };
 pub use awake::awake;
 pub use bandwidth::{l2_bandwidth_gbs, memory_bandwidth_gbs};
@@ -73,7 +74,7 @@ pub use epilogue::Epilogue;
 pub use isa::{Isa, IsaError, Kernel};
 pub use layer_norm::{layer_norm, layer_norm_gradient};
 pub use loss::{LossSums, softmax_cross_entropy, softmax_cross_entropy_among};
-pub use matrix::{Matrix, RowsMut};
+pub use matrix::{Matrix, Rows, RowsMut};
 pub use moves::{Moves, gallop};
 pub use outside::outside;
 pub use peak::{fma_peak_gflops, sparse_peak_gflops};

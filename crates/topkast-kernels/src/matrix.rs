@@ -128,10 +128,43 @@ impl Matrix {
         self.data.par_chunks_mut(features.saturating_mul(stride)).map(rows)
     }
 
-    /// All rows, to be split among threads.
-    pub(crate) fn rows_mut(&mut self) -> RowsMut<'_> {
+    /// All rows, to write.
+    pub fn rows_mut(&mut self) -> RowsMut<'_> {
         let Self { features, positions, stride, .. } = *self;
         RowsMut { data: &mut self.data, features, positions, stride }
+    }
+
+    /// The rows in `N` equal blocks of neighbours.
+    ///
+    /// # Panics
+    /// If `N` does not divide them.
+    pub fn blocks<const N: usize>(&self) -> [Rows<'_>; N] {
+        let Self { positions, stride, .. } = *self;
+        let features = self.block_of(N);
+        std::array::from_fn(|block| {
+            let data = &self.data[block * features * stride..][..features * stride];
+            Rows { data, features, positions, stride }
+        })
+    }
+
+    /// The same, to write.
+    ///
+    /// # Panics
+    /// If `N` does not divide them.
+    pub fn blocks_mut<const N: usize>(&mut self) -> [RowsMut<'_>; N] {
+        let features = self.block_of(N);
+        let mut rest = self.rows_mut();
+        std::array::from_fn(|_| {
+            let (block, others) = std::mem::replace(&mut rest, RowsMut::none()).split_at(features);
+            rest = others;
+            block
+        })
+    }
+
+    /// How many rows each of so many blocks has.
+    fn block_of(&self, blocks: usize) -> usize {
+        assert!(blocks > 0 && self.features.is_multiple_of(blocks), "the rows must make up whole blocks");
+        self.features / blocks
     }
 
     /// One element.
@@ -157,6 +190,49 @@ impl Matrix {
     /// Bytes of storage held.
     pub fn capacity_bytes(&self) -> usize {
         self.data.capacity_bytes()
+    }
+}
+
+/// Some neighbouring rows of a [`Matrix`], or all, to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    data: &'a [f32],
+    features: usize,
+    positions: usize,
+    stride: usize,
+}
+
+impl<'a> From<&'a Matrix> for Rows<'a> {
+    fn from(matrix: &'a Matrix) -> Self {
+        let &Matrix { features, positions, stride, .. } = matrix;
+        Self { data: matrix.padded(), features, positions, stride }
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// Number of rows.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Number of columns, without padding.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// The values of one feature, counted from the first of these rows, `positions` long.
+    pub fn row(&self, feature: usize) -> &'a [f32] {
+        &self.data[feature * self.stride..][..self.positions]
+    }
+
+    /// Distance between the starts of neighbouring rows.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The rows with their padding.
+    pub(crate) fn padded(&self) -> &'a [f32] {
+        self.data
     }
 }
 
@@ -187,9 +263,28 @@ impl<'a> RowsMut<'a> {
         Self { features: data.len() / stride, data, positions, stride }
     }
 
+    pub(crate) fn none() -> Self {
+        Self { data: &mut [], features: 0, positions: 0, stride: 0 }
+    }
+
     /// Number of rows.
     pub fn features(&self) -> usize {
         self.features
+    }
+
+    /// Number of columns.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Distance between the starts of neighbouring rows.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The rows with their padding, which must stay zero.
+    pub(crate) fn into_padded(self) -> &'a mut [f32] {
+        self.data
     }
 
     /// The values of one feature, counted from the first of these rows, `positions` long.
@@ -224,6 +319,23 @@ mod tests {
             }
             assert_eq!(matrix.padded().iter().sum::<f32>(), 3.0 * positions as f32);
         }
+    }
+
+    #[test]
+    fn blocks_are_the_rows_in_turn() {
+        for positions in [0, 1, 17, 256] {
+            let mut matrix = Matrix::zeros(6, positions);
+            for (block, mut rows) in matrix.blocks_mut::<3>().into_iter().enumerate() {
+                assert_eq!((rows.features(), rows.positions()), (2, positions));
+                (0..2).for_each(|row| rows.row_mut(row).fill((2 * block + row) as f32));
+            }
+            for (block, rows) in matrix.blocks::<3>().into_iter().enumerate() {
+                assert_eq!((rows.features(), rows.positions()), (2, positions));
+                (0..2).for_each(|row| assert_eq!(rows.row(row), matrix.row(2 * block + row)));
+                (0..2).for_each(|row| assert!(rows.row(row).iter().all(|&x| x == (2 * block + row) as f32)));
+            }
+        }
+        assert_eq!(Matrix::default().blocks::<3>().map(|rows| rows.features()), [0; 3]);
     }
 
     #[test]

@@ -138,32 +138,40 @@ fn attention_allocates_nothing() {
     let matrix = |columns: usize| Matrix::from_rows(width, columns, &vec![0.5; width * columns]);
     let (query, key) = (matrix(streams * queries), matrix(streams * (memory + queries)));
     let (position, bias) = (matrix(memory + queries), vec![0.5; width]);
-    let shape = AttentionShape { heads: 5, streams, queries, memory, span: 150 };
+    let shape = AttentionShape { heads: 5, streams, queries, memory, span: 150, causal: true };
+    let relative = Relative { position: &position, content_bias: &bias, position_bias: &bias };
     let inputs = AttentionInputs {
-        query: &query,
-        key: &key,
-        value: &key,
-        position: &position,
-        content_bias: &bias,
-        position_bias: &bias,
+        query: (&query).into(),
+        key: (&key).into(),
+        value: (&key).into(),
+        relative: Some(relative),
     };
     let d_output = query.clone();
     let mut output = Matrix::default();
-    let mut gradients: [Matrix; 4] = Default::default();
+    let mut gradients = [&query, &key, &key, &position].map(Matrix::clone);
     let (mut d_content_bias, mut d_position_bias) = (bias.clone(), bias.clone());
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.broadcast(|_| ()); // Starting its threads allocates.
-        let mut state = AttentionState::default();
+        let (mut state, mut scratch) = (AttentionState::default(), AttentionScratch::default());
         pool.install(|| {
             for isa in Isa::available() {
                 let both = allocated(|| {
-                    attention(isa, shape, inputs, &mut state, &mut output);
-                    let [query, key, value, position] = &mut gradients;
+                    attention(isa, shape, inputs, &mut state, &mut scratch, &mut output);
+                    let [query, key, value, position] = gradients.each_mut().map(Matrix::rows_mut);
                     let (content_bias, position_bias) = (&mut d_content_bias[..], &mut d_position_bias[..]);
-                    let gradients =
-                        AttentionGradients { query, key, value, position, content_bias, position_bias };
-                    attention_gradient(isa, shape, inputs, &mut state, &output, &d_output, gradients);
+                    let relative = Some(RelativeGradients { position, content_bias, position_bias });
+                    let gradients = AttentionGradients { query, key, value, relative };
+                    attention_gradient(
+                        isa,
+                        shape,
+                        inputs,
+                        &state,
+                        &mut scratch,
+                        &output,
+                        &d_output,
+                        gradients,
+                    );
                 });
                 assert_eq!(both, (0, 0), "{isa:?}, {threads} threads");
             }

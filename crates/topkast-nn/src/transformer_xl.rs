@@ -143,6 +143,7 @@ impl TransformerXl {
             queries: ids.len() / streams,
             memory: self.memory.held(),
             span: self.memory.span(),
+            causal: true,
         }
     }
 

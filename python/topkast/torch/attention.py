@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._topkast import Between
 from .linear import SparseLinear
+from .two_layers import two_layers
 
 
 class SparseMultiheadAttention(nn.Module):
@@ -41,12 +43,17 @@ class SparseMultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         batched = query.dim() == 3
         same = key is query and value is query
+        dropout = self.dropout if self.training else 0.0
         if not batched:
             query, key, value = (one[None] if self.batch_first else one[:, None] for one in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
+        plain = same and key_padding_mask is None and (is_causal or attn_mask is None)
+        if plain and not need_weights and not dropout:
+            out = self._joined(query, is_causal)
+            if out is not None:
+                return out if batched else out[0] if self.batch_first else out[:, 0], None
         q, k, v = self._project(query, key, value, same)
         mask = self._mask(attn_mask, key_padding_mask, q, k)
-        dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
             scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
@@ -66,6 +73,19 @@ class SparseMultiheadAttention(nn.Module):
             out = out[0] if self.batch_first else out[:, 0]
             weights = None if weights is None else weights[0]
         return out, weights
+
+    def _joined(self, x: Tensor, causal: bool) -> Tensor | None:
+        """All of it as one operation, for what the kernels know: each sequence attends to itself."""
+        x = x if self.batch_first else x.transpose(0, 1)
+        batch, length, width = x.shape
+        if not x.numel():
+            return None
+        between = Between.attention(self.num_heads, length, causal)
+        y = two_layers(x.reshape(-1, width), self.in_proj, self.out_proj, between)
+        if y is None:
+            return None
+        y = y.view(batch, length, width)
+        return y if self.batch_first else y.transpose(0, 1)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor, same: bool) -> list[Tensor]:
         """Query, key and value as [batch, heads, length, each]."""

@@ -1,4 +1,4 @@
-"""Two linear layers and what is between them as one operation: hidden units are never laid out as a tensor of PyTorch's."""
+"""Feed-forward parts of Transformer layers: linear, activation, dropout, linear as one operation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules import module as modules
 
-from . import functional
+from .._topkast import Between
 from .linear import SparseLinear
+from .two_layers import two_layers
 
 
 def _activation(function: Any) -> str | None:
@@ -21,36 +21,15 @@ def _activation(function: Any) -> str | None:
     return "gelu" if exact or function is F.gelu else None
 
 
-def _plain(layer: nn.Module) -> bool:
-    """Whether nobody would notice that the module is not called."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return type(layer) is SparseLinear and not any(hooks)
-
-
-def _for_all_modules() -> bool:
-    return bool(
-        modules._global_forward_hooks or modules._global_forward_pre_hooks or modules._global_backward_hooks
-    )
-
-
 def feed_forward(x: Tensor, first: nn.Module, activation: Any, dropout: float, second: nn.Module) -> Tensor | None:
-    """second(dropout(activation(first(x)))), or None where that takes the modules themselves: with hooks, other activations, on other
-    devices, and when compiling."""
+    """second(dropout(activation(first(x)))), or None where that takes the modules themselves."""
     name = _activation(activation)
-    if name is None or not (_plain(first) and _plain(second)) or _for_all_modules() or torch.compiler.is_compiling():
+    if name is None or dropout >= 1.0:
         return None
-    assert isinstance(first, SparseLinear) and isinstance(second, SparseLinear)
-    if dropout >= 1.0 or not functional.has_kernels(x, first.values, second.values):
-        return None
-    if x.shape[-1] != first.in_features:
-        return None
-    rows = x.reshape(-1, first.in_features)
-    y = functional.feed_forward(rows, _parts(first), _parts(second), name, dropout)
-    return y.view(*x.shape[:-1], second.out_features)
-
-
-def _parts(layer: SparseLinear) -> functional.Layer:
-    return layer.values, layer.bias, layer.sets.of(layer.indices, layer.active)
+    # From PyTorch's generator, so that `torch.manual_seed` decides.
+    dropped = (int(torch.randint(2**62, ()).item()), dropout) if dropout > 0 else None
+    y = two_layers(x.reshape(-1, x.shape[-1]), first, second, Between.activation(name, dropped))
+    return None if y is None else y.view(*x.shape[:-1], y.shape[-1])
 
 
 class _SparseFeedForward(nn.Module):

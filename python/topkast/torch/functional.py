@@ -56,12 +56,10 @@ def convolution(
     return _Convolution.apply(x.contiguous(), values, bias, sets.of(indices, active), window)
 
 
-def feed_forward(x: Tensor, first: Layer, second: Layer, activation: str, dropout: float) -> Tensor:
-    """second(dropout(activation(first(x)))), for what the kernels know: x is [positions, inputs]."""
-    # From PyTorch's generator, so that `torch.manual_seed` decides.
-    dropped = (int(torch.randint(2**62, ()).item()), dropout) if dropout > 0 else None
-    keep = torch.is_grad_enabled()
-    return _FeedForward.apply(x.contiguous(), *first[:2], *second[:2], (first[2], second[2]), activation, dropped, keep)
+def two_layers(x: Tensor, first: Layer, second: Layer, between: kernels.Between) -> Tensor:
+    """second(between(first(x))), for what the kernels know: x is [positions, inputs]."""
+    weights, keep = (first[2], second[2]), torch.is_grad_enabled()
+    return _TwoLayers.apply(x.contiguous(), *first[:2], *second[:2], weights, between, keep)
 
 
 def linear_forward(
@@ -157,8 +155,8 @@ class _Linear(torch.autograd.Function):
         return *gradients, None
 
 
-class _FeedForward(torch.autograd.Function):
-    """Keeps hidden units as the kernels have them."""
+class _TwoLayers(torch.autograd.Function):
+    """Keeps what is between as the kernels have it."""
 
     @staticmethod
     def forward(
@@ -169,17 +167,15 @@ class _FeedForward(torch.autograd.Function):
         second_values: Tensor,
         second_bias: Tensor | None,
         weights: tuple[kernels.Weight, kernels.Weight],
-        activation: str,
-        dropped: tuple[int, float] | None,
+        between: kernels.Between,
         keep: bool,
     ) -> Tensor:
         y = x.new_empty(x.shape[0], weights[1].shape[0])
-        ctx.hidden = kernels.feed_forward(
+        ctx.hidden = kernels.two_layers_forward(
             *weights,
             (capsule(first_values), capsule(second_values)),
             (_optional(first_bias), _optional(second_bias)),
-            activation,
-            dropped,
+            between,
             capsule(x),
             capsule(y),
             keep,
@@ -198,7 +194,7 @@ class _FeedForward(torch.autograd.Function):
         needed = ctx.needs_input_grad[:5]
         gradients = [dy.new_empty(size) if asked else None for size, asked in zip(sizes, needed)]
         dx, *others = map(_optional, gradients)
-        kernels.feed_forward_backward(
+        kernels.two_layers_backward(
             first,
             second,
             (capsule(first_values), capsule(second_values)),
@@ -211,7 +207,7 @@ class _FeedForward(torch.autograd.Function):
             others[1::2],
             torch.get_num_threads(),
         )
-        return *gradients, None, None, None, None
+        return *gradients, None, None, None
 
 
 class _Convolution(torch.autograd.Function):

@@ -70,10 +70,12 @@ impl Backward {
     /// The gradients of `head`.
     pub(super) fn run(&mut self, isa: Isa, head: &Head<'_>, outputs: &Outputs<'_>, to: &mut Gradients<'_>) {
         self.resize(head);
-        self.d_position.fill(0.0);
-        self.d_scores_by_place.fill(0.0);
-        self.d_content_bias.fill(0.0);
-        self.pack_position(isa, head);
+        if head.relative.is_some() {
+            self.d_position.fill(0.0);
+            self.d_scores_by_place.fill(0.0);
+            self.d_content_bias.fill(0.0);
+            self.pack_position(isa, head);
+        }
         for stream in 0..head.shape.streams {
             head.clear_unseen(stream, [&mut *to.key, &mut *to.value]);
             self.pack_queries(isa, head, outputs, stream);
@@ -83,21 +85,18 @@ impl Backward {
             }
             self.finish_query(isa, head, stream, to);
         }
-        self.finish(isa, head, to);
+        if let Some(relative) = head.relative {
+            self.finish(isa, head, relative.position.stride, to);
+        }
     }
 
     fn resize(&mut self, head: &Head<'_>) {
         let (features, wide) = (head.features, head.wide());
-        let (queries, context) = (head.shape.queries.next_multiple_of(ROWS), head.shape.context());
-        for by_feature in [&mut self.content_query, &mut self.position_query, &mut self.d_output] {
+        let queries = head.shape.queries.next_multiple_of(ROWS);
+        for by_feature in [&mut self.content_query, &mut self.d_output] {
             resize(by_feature, features * head.query_stride());
         }
-        for by_query in [
-            &mut self.content_by_query,
-            &mut self.position_by_query,
-            &mut self.d_output_by_query,
-            &mut self.d_query,
-        ] {
+        for by_query in [&mut self.content_by_query, &mut self.d_output_by_query, &mut self.d_query] {
             resize(by_query, queries * wide);
         }
         resize(&mut self.key, features * head.key_stride());
@@ -105,14 +104,24 @@ impl Backward {
         for by_key in [&mut self.key_by_key, &mut self.d_key, &mut self.d_value] {
             resize(by_key, KEYS * wide);
         }
-        resize(&mut self.position, features * head.position_stride());
-        for by_place in [&mut self.position_by_place, &mut self.d_position] {
-            resize(by_place, (context + 2 * MARGIN) * wide);
-        }
         for grid in [&mut self.weights, &mut self.d_scores] {
             resize(grid, QUERIES * stride(KEYS));
         }
         resize(&mut self.mean, head.query_stride());
+        if head.relative.is_some() {
+            self.resize_distances(head);
+        }
+    }
+
+    /// What distances need besides.
+    fn resize_distances(&mut self, head: &Head<'_>) {
+        let (features, wide, context) = (head.features, head.wide(), head.shape.context());
+        resize(&mut self.position_query, features * head.query_stride());
+        resize(&mut self.position_by_query, head.shape.queries.next_multiple_of(ROWS) * wide);
+        resize(&mut self.position, features * head.position_stride());
+        for by_place in [&mut self.position_by_place, &mut self.d_position] {
+            resize(by_place, (context + 2 * MARGIN) * wide);
+        }
         resize(&mut self.d_scores_by_key, stride(KEYS));
         resize(&mut self.d_scores_by_place, context + 2 * MARGIN);
         for bias in [&mut self.d_content_bias, &mut self.d_position_bias] {
@@ -138,8 +147,10 @@ impl Backward {
         let copied = Part { data: &self.d_output, stride: head.query_stride(), ..d_output };
         transpose(isa, copied, &mut self.d_output_by_query, head.wide());
         transpose(isa, head.queries(head.query, stream), &mut self.content_by_query, head.wide());
-        let biases = [head.content_bias, head.position_bias];
-        add_biases(isa, biases, &mut self.content_by_query, &mut self.position_by_query, head.wide());
+        if let Some(relative) = head.relative {
+            let biases = [relative.content_bias, relative.position_bias];
+            add_biases(isa, biases, &mut self.content_by_query, &mut self.position_by_query, head.wide());
+        }
         isa.run(Dots { a: head.queries(outputs.output, stream), b: d_output, sums: &mut self.mean });
     }
 
@@ -166,10 +177,12 @@ impl Backward {
             let block = first..queries.min(first + QUERIES);
             self.block(isa, head, &log_sum_exp[block.clone()], block, &keys);
         }
-        let sums = Left { data: &self.d_scores_by_key[MARGIN..], row: 0, term: 1 };
-        let right = Right { data: &self.key_by_key, stride: head.wide() };
-        let out = Rows { data: &mut self.d_content_bias, stride: head.wide(), columns: head.wide() };
-        product(isa, sums, keys.len(), right, out, true);
+        if head.relative.is_some() {
+            let sums = Left { data: &self.d_scores_by_key[MARGIN..], row: 0, term: 1 };
+            let right = Right { data: &self.key_by_key, stride: head.wide() };
+            let out = Rows { data: &mut self.d_content_bias, stride: head.wide(), columns: head.wide() };
+            product(isa, sums, keys.len(), right, out, true);
+        }
         let first = stream * head.shape.context() + keys.start;
         for (from, to) in [(&self.d_key, &mut *to.key), (&self.d_value, &mut *to.value)] {
             let by_key = Part { data: from, stride: head.wide(), rows: keys.len(), columns: head.features };
@@ -211,12 +224,8 @@ impl Backward {
         let (wide, stride) = (head.wide(), stride(KEYS));
         let mut weights = Grid { data: &mut self.weights, stride };
         let mut d_scores = Grid { data: &mut self.d_scores, stride };
-        let operands = head.operands(
-            &self.content_query[start..],
-            &self.position_query[start..],
-            &self.key,
-            &self.position,
-        );
+        let queries = [&self.content_query[..], &self.position_query];
+        let operands = head.operands(start, queries, &self.key, &self.position);
         scores(isa, operands, band, first, &mut weights, first);
         let queries = first..(first + ROWS).min(band.queries);
         let seen = band.seen_by(queries.clone());
@@ -235,16 +244,20 @@ impl Backward {
             }
             let key = whole(&seen).start;
             let weights = weights.row(query, &seen);
-            let place = MARGIN + band.place_of(0, key) - query;
+            let d_scores = d_scores.row(query, &seen);
             isa.run(RowGradient {
                 log_sum_exp: log_sum_exp[query],
                 scale: head.scale(),
                 mean: self.mean[start + query],
-                d_scores: d_scores.row(query, &seen),
-                by_key: &mut self.d_scores_by_key[MARGIN + key..][..weights.len()],
-                by_place: &mut self.d_scores_by_place[place..][..weights.len()],
+                d_scores,
                 weights,
             });
+            if head.relative.is_some() {
+                let place = MARGIN + band.place_of(0, key) - query;
+                let by_key = &mut self.d_scores_by_key[MARGIN + key..][..d_scores.len()];
+                let by_place = &mut self.d_scores_by_place[place..][..d_scores.len()];
+                isa.run(AddToBoth { d_scores, sums: [by_key, by_place] });
+            }
         }
         let mut add = |from: usize, row, terms, right: &[f32], right_first: usize| {
             let left = Left { data: &d_scores.data[from..], row, term: 1 };
@@ -254,9 +267,11 @@ impl Backward {
         };
         let from = first * stride + MARGIN;
         add(from + seen.start, stride, seen.len(), &self.key_by_key[..], seen.start);
-        let places = band.places(queries);
-        let from = from + places.start + first - band.place_of(0, 0);
-        add(from, stride + 1, places.len(), &self.position_by_place[..], MARGIN + places.start);
+        if head.relative.is_some() {
+            let places = band.places(queries);
+            let from = from + places.start + first - band.place_of(0, 0);
+            add(from, stride + 1, places.len(), &self.position_by_place[..], MARGIN + places.start);
+        }
     }
 
     /// What a block of queries adds to the gradients of keys, values and positions.
@@ -280,6 +295,9 @@ impl Backward {
                 add(grid, from, stride, queries.clone(), right, &mut out[key * wide..]);
             }
         }
+        if head.relative.is_none() {
+            return;
+        }
         for place in band.places(seeing).step_by(ROWS) {
             let queries = band.seeing_at(place..place + ROWS);
             let from = queries.start * (stride + 1) + MARGIN + place - band.place_of(0, 0);
@@ -295,7 +313,7 @@ impl Backward {
     }
 
     /// The gradients that are sums over streams.
-    fn finish(&mut self, isa: Isa, head: &Head<'_>, to: &mut Gradients<'_>) {
+    fn finish(&mut self, isa: Isa, head: &Head<'_>, stride: usize, to: &mut Gradients<'_>) {
         let (wide, context) = (head.wide(), head.shape.context());
         let sums = Left { data: &self.d_scores_by_place[MARGIN..], row: 0, term: 1 };
         let right = Right { data: &self.position_by_place[MARGIN * wide..], stride: wide };
@@ -307,7 +325,7 @@ impl Backward {
             bias.copy_from_slice(&from[..head.features]);
         }
         for feature in 0..head.features {
-            let row = &mut to.position[feature * head.position.stride..][..context];
+            let row = &mut to.position[feature * stride..][..context];
             for (distance, d_position) in row.iter_mut().enumerate() {
                 *d_position = self.d_position[(MARGIN + context - 1 - distance) * wide + feature];
             }
@@ -336,15 +354,13 @@ impl Kernel for Dots<'_> {
 }
 
 /// For one query `weights = exp(weights − log_sum_exp)`, which are scores before, and
-/// `d_scores = weights × (d_scores − mean) × scale`, which are gradients of weights before; these are also added to their sums.
+/// `d_scores = weights × (d_scores − mean) × scale`, which are gradients of weights before.
 struct RowGradient<'a> {
     log_sum_exp: f32,
     scale: f32,
     mean: f32,
     weights: &'a mut [f32],
     d_scores: &'a mut [f32],
-    by_key: &'a mut [f32],
-    by_place: &'a mut [f32],
 }
 
 impl Kernel for RowGradient<'_> {
@@ -353,17 +369,29 @@ impl Kernel for RowGradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (log_sum_exp, mean, scale) = (s.splat(self.log_sum_exp), s.splat(self.mean), s.splat(self.scale));
-        let sums = self.by_key.chunks_exact_mut(S::LANES).zip(self.by_place.chunks_exact_mut(S::LANES));
         let rows = self.weights.chunks_exact_mut(S::LANES).zip(self.d_scores.chunks_exact_mut(S::LANES));
-        for ((weights, d_scores), (by_key, by_place)) in rows.zip(sums) {
+        for (weights, d_scores) in rows {
             let weight = exp(s, s.sub(read(s, weights), log_sum_exp));
             let d_score = s.mul(s.mul(weight, scale), s.sub(read(s, d_scores), mean));
             write(s, weights, weight);
             write(s, d_scores, d_score);
-            for sum in [by_key, by_place] {
-                let total = s.add(read(s, sum), d_score);
-                write(s, sum, total);
-            }
+        }
+    }
+}
+
+/// Adds one query's `d_scores` to the sums by key and those by place.
+struct AddToBoth<'a> {
+    d_scores: &'a [f32],
+    sums: [&'a mut [f32]; 2],
+}
+
+impl Kernel for AddToBoth<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for sums in self.sums {
+            sums.iter_mut().zip(self.d_scores).for_each(|(sum, d_score)| *sum += d_score);
         }
     }
 }

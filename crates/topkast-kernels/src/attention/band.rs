@@ -21,9 +21,15 @@ pub(super) struct Band {
 impl Band {
     pub(super) fn new(shape: AttentionShape, queries: Range<usize>, keys: Range<usize>) -> Self {
         let context = shape.context();
+        // As late as all keys, the first query sees them all.
+        let offset = match shape.causal {
+            true => (queries.start + shape.memory) as isize - keys.start as isize,
+            false => keys.len() as isize,
+        };
+        let span = if shape.causal { shape.span.min(context) } else { 2 * context + queries.len() };
         Self {
-            offset: (queries.start + shape.memory) as isize - keys.start as isize,
-            span: shape.span.min(context) as isize,
+            offset,
+            span: span as isize,
             queries: queries.len(),
             keys: keys.len(),
             place: shape.queries - 1 - queries.start + keys.start,

@@ -57,9 +57,11 @@ impl Forward {
 
     fn resize(&mut self, head: &Head<'_>) {
         let (features, wide, queries) = (head.features, head.wide(), head.shape.queries);
-        resize(&mut self.position, features * head.position_stride());
         resize(&mut self.content_query, features * head.query_stride());
-        resize(&mut self.position_query, features * head.query_stride());
+        if head.relative.is_some() {
+            resize(&mut self.position, features * head.position_stride());
+            resize(&mut self.position_query, features * head.query_stride());
+        }
         resize(&mut self.key, features * head.key_stride());
         resize(&mut self.value, KEYS * wide);
         resize(&mut self.grid, ROWS * stride(KEYS));
@@ -80,7 +82,8 @@ impl Forward {
 
     fn rows(&mut self, isa: Isa, head: &Head<'_>, band: &Band, first: usize) {
         let mut grid = Grid { data: &mut self.grid, stride: stride(KEYS) };
-        let operands = head.operands(&self.content_query, &self.position_query, &self.key, &self.position);
+        let operands =
+            head.operands(0, [&self.content_query, &self.position_query], &self.key, &self.position);
         scores(isa, operands, band, first, &mut grid, 0);
         let wide = head.wide();
         let queries = first..(first + ROWS).min(band.queries);

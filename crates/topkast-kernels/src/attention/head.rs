@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::AttentionShape;
 use super::pack::{Part, copy_biased, copy_reversed};
 use super::product::Right;
-use super::scores::{MARGIN, Operands, stride};
+use super::scores::{Distances, MARGIN, Operands, stride};
 use crate::buffer::LINE;
 use crate::{Buffer, Isa};
 
@@ -20,6 +20,12 @@ pub(super) struct Head<'a> {
     pub(super) query: Part<'a>,
     pub(super) key: Part<'a>,
     pub(super) value: Part<'a>,
+    pub(super) relative: Option<RelativeHead<'a>>,
+}
+
+/// What a head's scores have of distances.
+#[derive(Clone, Copy)]
+pub(super) struct RelativeHead<'a> {
     pub(super) position: Part<'a>,
     pub(super) content_bias: &'a [f32],
     pub(super) position_bias: &'a [f32],
@@ -82,31 +88,40 @@ impl<'a> Head<'a> {
         of.columns(stream * self.shape.queries..(stream + 1) * self.shape.queries)
     }
 
-    /// r by feature and place.
+    /// r by feature and place, where there is any.
     pub(super) fn pack_position(&self, position: &mut [f32]) {
-        copy_reversed(self.position, &mut position[MARGIN..], self.position_stride());
+        if let Some(relative) = self.relative {
+            copy_reversed(relative.position, &mut position[MARGIN..], self.position_stride());
+        }
     }
 
-    /// (q + u)/√d_head and (q + w)/√d_head by feature.
+    /// (q + u)/√d_head and, where there is any, (q + w)/√d_head by feature.
     pub(super) fn pack_queries(&self, isa: Isa, stream: usize, content: &mut [f32], position: &mut [f32]) {
-        let (query, biases) = (self.queries(self.query, stream), [self.content_bias, self.position_bias]);
-        copy_biased(isa, query, biases, self.scale(), [content, position], self.query_stride());
+        let query = self.queries(self.query, stream);
+        let pack = |bias, to| copy_biased(isa, query, bias, self.scale(), to, self.query_stride());
+        pack(self.relative.map(|relative| relative.content_bias), content);
+        if let Some(relative) = self.relative {
+            pack(Some(relative.position_bias), position);
+        }
     }
 
-    /// What scores are computed from, for queries from where the two slices begin.
+    /// What scores are computed from, for queries from `first` on.
     pub(super) fn operands<'b>(
         &self,
-        content_query: &'b [f32],
-        position_query: &'b [f32],
+        first: usize,
+        [content_query, position_query]: [&'b [f32]; 2],
         key: &'b [f32],
         position: &'b [f32],
     ) -> Operands<'b> {
+        let relative = || {
+            let position = Right { data: position, stride: self.position_stride() };
+            Distances { query: &position_query[first..], position }
+        };
         Operands {
-            content_query,
-            position_query,
+            content_query: &content_query[first..],
             query_stride: self.query_stride(),
             key: Right { data: key, stride: self.key_stride() },
-            position: Right { data: position, stride: self.position_stride() },
+            distances: self.relative.map(|_| relative()),
             features: self.features,
         }
     }

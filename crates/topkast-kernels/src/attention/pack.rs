@@ -40,23 +40,23 @@ pub(super) fn copy_reversed(from: Part<'_>, to: &mut [f32], stride: usize) {
     }
 }
 
-/// For either bias of the rows, `to = (from + bias) × scale`, with rows `stride` apart.
+/// `to = (from + bias) × scale` with the rows' bias, if there is one, with rows `stride` apart.
 pub(super) fn copy_biased(
     isa: Isa,
     from: Part<'_>,
-    biases: [&[f32]; 2],
+    bias: Option<&[f32]>,
     scale: f32,
-    to: [&mut [f32]; 2],
+    to: &mut [f32],
     stride: usize,
 ) {
-    isa.run(CopyBiased { from, biases, scale, to, stride });
+    isa.run(CopyBiased { from, bias, scale, to, stride });
 }
 
 struct CopyBiased<'a> {
     from: Part<'a>,
-    biases: [&'a [f32]; 2],
+    bias: Option<&'a [f32]>,
     scale: f32,
-    to: [&'a mut [f32]; 2],
+    to: &'a mut [f32],
     stride: usize,
 }
 
@@ -64,13 +64,12 @@ impl Kernel for CopyBiased<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) {
+    fn run<S: Simd>(self, _: S) {
         for row in 0..self.from.rows {
             let from = self.from.row(row);
-            for (bias, to) in self.biases.iter().zip(self.to.iter_mut()) {
-                let (bias, to) = (bias[row], &mut to[row * self.stride..][..from.len()]);
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = (from + bias) * self.scale);
-            }
+            let (bias, to) =
+                (self.bias.map_or(0.0, |bias| bias[row]), &mut self.to[row * self.stride..][..from.len()]);
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = (from + bias) * self.scale);
         }
     }
 }

@@ -54,13 +54,19 @@ impl Grid<'_> {
 pub(super) struct Operands<'a> {
     /// (q + u)/√d_head of the band's queries.
     pub(super) content_query: &'a [f32],
-    /// (q + w)/√d_head of the band's queries.
-    pub(super) position_query: &'a [f32],
     pub(super) query_stride: usize,
     pub(super) key: Right<'a>,
+    pub(super) distances: Option<Distances<'a>>,
+    pub(super) features: usize,
+}
+
+/// What scores have of distances.
+#[derive(Clone, Copy)]
+pub(super) struct Distances<'a> {
+    /// (q + w)/√d_head of the band's queries.
+    pub(super) query: &'a [f32],
     /// r: place `c` is column `c + MARGIN`.
     pub(super) position: Right<'a>,
-    pub(super) features: usize,
 }
 
 /// The scores of [`ROWS`] queries from `first` on, one of which sees some key, in the rows of the grid from `at` on: for each
@@ -74,19 +80,28 @@ pub(super) fn scores(
     at: usize,
 ) {
     let queries = first..(first + ROWS).min(band.queries);
-    let places = band.places(queries.clone());
     let left = |data| Left { data, row: 1, term: operands.query_stride };
-    let position = Right { data: &operands.position.data[MARGIN + places.start..], ..operands.position };
-    // A place is one key further on for each next query.
-    let start = grid.at(at, places.start + first) - band.place_of(0, 0);
-    let out = Rows { data: &mut grid.data[start..], stride: grid.stride + 1, columns: places.len() };
-    product(isa, left(&operands.position_query[first..]), operands.features, position, out, false);
+    if let Some(Distances { query, position }) = operands.distances {
+        let places = band.places(queries.clone());
+        let position = Right { data: &position.data[MARGIN + places.start..], ..position };
+        // A place is one key further on for each next query.
+        let start = grid.at(at, places.start + first) - band.place_of(0, 0);
+        let out = Rows { data: &mut grid.data[start..], stride: grid.stride + 1, columns: places.len() };
+        product(isa, left(&query[first..]), operands.features, position, out, false);
+    }
 
     let keys = whole(&band.seen_by(queries.clone()));
     let key = Right { data: &operands.key.data[keys.start..], ..operands.key };
     let start = grid.at(at, keys.start);
     let out = Rows { data: &mut grid.data[start..], stride: grid.stride, columns: keys.len() };
-    product(isa, left(&operands.content_query[first..]), operands.features, key, out, true);
+    product(
+        isa,
+        left(&operands.content_query[first..]),
+        operands.features,
+        key,
+        out,
+        operands.distances.is_some(),
+    );
 
     for query in queries {
         let seen = band.seen(query);

@@ -12,6 +12,7 @@ struct Case {
     matrices: [Matrix; 4],
     biases: [Vec<f32>; 2],
     d_output: Matrix,
+    relative: bool,
 }
 
 /// The output, and the gradients of q, k, v, r, u and w.
@@ -28,42 +29,83 @@ impl Case {
             matrices: [queries, keys, keys, context].map(|columns| random.matrix(width, columns)),
             biases: [random.values(width), random.values(width)],
             d_output: random.matrix(width, queries),
+            relative: true,
         }
+    }
+
+    /// Without distances, and with all keys if it is not to be `causal`.
+    fn plain(mut self, causal: bool) -> Self {
+        self.relative = false;
+        self.shape.causal = causal;
+        self
     }
 
     fn inputs(&self) -> AttentionInputs<'_> {
         let [query, key, value, position] = &self.matrices;
         let [content_bias, position_bias] = &self.biases;
-        AttentionInputs { query, key, value, position, content_bias, position_bias }
+        let relative = Relative { position, content_bias, position_bias };
+        AttentionInputs {
+            query: query.into(),
+            key: key.into(),
+            value: value.into(),
+            relative: self.relative.then_some(relative),
+        }
     }
 
-    /// Both ways, with outputs that hold other numbers before.
-    fn run(&self, isa: Isa, state: &mut AttentionState) -> Results {
+    /// Both ways, with outputs that hold other numbers before; without distances these have no gradients, which are zero then.
+    fn run(&self, isa: Isa, scratch: &mut AttentionScratch) -> Results {
         let mut random = Random::new(99);
+        let mut state = AttentionState::default();
         let mut output = random.matrix(self.d_output.features(), self.d_output.positions());
-        attention(isa, self.shape, self.inputs(), state, &mut output);
+        attention(isa, self.shape, self.inputs(), &mut state, scratch, &mut output);
         let mut matrices =
             self.matrices.each_ref().map(|like| random.matrix(like.features(), like.positions()));
         let mut biases = self.biases.each_ref().map(|like| random.values(like.len()));
         let [query, key, value, position] = &mut matrices;
         let [content_bias, position_bias] = &mut biases;
-        let gradients = AttentionGradients { query, key, value, position, content_bias, position_bias };
-        attention_gradient(isa, self.shape, self.inputs(), state, &output, &self.d_output, gradients);
+        if !self.relative {
+            position.reset(position.features(), position.positions());
+            [&mut *content_bias, position_bias].into_iter().for_each(|bias| bias.fill(0.0));
+        }
+        let relative = RelativeGradients { position: position.rows_mut(), content_bias, position_bias };
+        let gradients = AttentionGradients {
+            query: query.rows_mut(),
+            key: key.rows_mut(),
+            value: value.rows_mut(),
+            relative: self.relative.then_some(relative),
+        };
+        attention_gradient(
+            isa,
+            self.shape,
+            self.inputs(),
+            &state,
+            scratch,
+            &output,
+            &self.d_output,
+            gradients,
+        );
         (output, matrices, biases)
     }
 
     fn twin(&self) -> (Vec<f64>, AttentionOperands) {
         let inputs = self.inputs().into();
         let output = naive::attention(self.shape, &inputs);
-        (output, naive::attention_gradient(self.shape, &inputs, &naive::numbers(&self.d_output)))
+        let mut gradient = naive::attention_gradient(self.shape, &inputs, &naive::numbers(&self.d_output));
+        if !self.relative {
+            gradient.position = vec![0.0; self.matrices[3].features() * self.matrices[3].positions()];
+            [&mut gradient.content_bias, &mut gradient.position_bias]
+                .into_iter()
+                .for_each(|bias| bias.fill(0.0));
+        }
+        (output, gradient)
     }
 
-    /// Checks output and gradients against the twin on every instruction set, with one state for all.
+    /// Checks output and gradients against the twin on every instruction set, with one scratch for all.
     fn check(&self) {
         let (want, gradient) = self.twin();
-        let mut state = AttentionState::default();
+        let mut scratch = AttentionScratch::default();
         for isa in Isa::available() {
-            let (output, matrices, biases) = self.run(isa, &mut state);
+            let (output, matrices, biases) = self.run(isa, &mut scratch);
             let what = format!("{isa:?}, {:?}, width {}", self.shape, output.features());
             near(&naive::numbers(&output), &want, &what);
             let [query, key, value, position] = matrices.each_ref().map(naive::numbers);
@@ -103,7 +145,7 @@ fn padding_is_zero(matrix: &Matrix) {
 }
 
 fn shape(heads: usize, streams: usize, queries: usize, memory: usize, span: usize) -> AttentionShape {
-    AttentionShape { heads, streams, queries, memory, span }
+    AttentionShape { heads, streams, queries, memory, span, causal: true }
 }
 
 #[test]
@@ -119,6 +161,8 @@ fn odd_shapes() {
             (1, 65, 1, 300, 200),
         ] {
             Case::new(shape(heads, streams, queries, memory, span), head, 1).check();
+            Case::new(shape(heads, streams, queries, memory, span), head, 1).plain(true).check();
+            Case::new(shape(heads, streams, queries, memory, usize::MAX), head, 1).plain(false).check();
         }
     }
 }
@@ -126,6 +170,9 @@ fn odd_shapes() {
 #[test]
 fn many_tiles() {
     Case::new(shape(2, 2, 150, 70, usize::MAX), 64, 2).check();
+    Case::new(shape(2, 2, 150, 70, usize::MAX), 64, 2).plain(false).check();
+    Case::new(shape(2, 1, 300, 0, usize::MAX), 20, 2).plain(false).check();
+    Case::new(shape(2, 1, 300, 0, 170), 20, 2).plain(true).check();
     Case::new(shape(1, 1, 300, 500, 130), 33, 3).check();
     Case::new(shape(1, 1, 20, 1000, 600), 128, 4).check();
 }
@@ -143,6 +190,8 @@ proptest! {
         seed: u64,
     ) {
         Case::new(shape(heads, streams, queries, memory, span), head, seed).check();
+        Case::new(shape(heads, streams, queries, memory, span), head, seed).plain(true).check();
+        Case::new(shape(heads, streams, queries, memory, usize::MAX), head, seed).plain(false).check();
     }
 }
 
@@ -182,7 +231,7 @@ fn threads_do_not_show() {
     for (heads, streams, queries, memory) in [(5, 3, 40, 9), (2, 1, 130, 140)] {
         let case = Case::new(shape(heads, streams, queries, memory, 150), 20, 6);
         assert_same_on_any_threads(|isa| {
-            let (output, matrices, biases) = case.run(isa, &mut AttentionState::default());
+            let (output, matrices, biases) = case.run(isa, &mut AttentionScratch::default());
             let matrices = matrices.iter().flat_map(|matrix| matrix.padded());
             output.padded().iter().chain(matrices).chain(biases.iter().flatten()).copied().collect()
         });
@@ -209,6 +258,7 @@ fn last(case: &Case, queries: usize, memory: usize) -> Case {
         ],
         biases: case.biases.clone(),
         d_output: end(&case.d_output, queries),
+        relative: case.relative,
     }
 }
 
@@ -216,10 +266,10 @@ fn last(case: &Case, queries: usize, memory: usize) -> Case {
 fn segments_of_any_length_give_the_same_outputs() {
     let whole = Case::new(shape(2, 1, 300, 0, 40), 20, 7);
     for isa in Isa::available() {
-        let state = &mut AttentionState::default();
-        let (output, ..) = whole.run(isa, state);
+        let scratch = &mut AttentionScratch::default();
+        let (output, ..) = whole.run(isa, scratch);
         for (queries, memory) in [(1, 39), (7, 60), (100, 39), (150, 150)] {
-            let (part, ..) = last(&whole, queries, memory).run(isa, state);
+            let (part, ..) = last(&whole, queries, memory).run(isa, scratch);
             for feature in 0..part.features() {
                 for (a, b) in part.row(feature).iter().zip(&output.row(feature)[300 - queries..]) {
                     assert!((a - b).abs() < 1e-5, "{isa:?}, {queries} after {memory}: {a} against {b}");
@@ -236,7 +286,7 @@ fn extreme_scores_are_no_trouble() {
     (0..query.features()).for_each(|f| query.row_mut(f).iter_mut().for_each(|x| *x *= 1e4));
     let (want, _) = case.twin();
     for isa in Isa::available() {
-        let (output, matrices, biases) = case.run(isa, &mut AttentionState::default());
+        let (output, matrices, biases) = case.run(isa, &mut AttentionScratch::default());
         // Of scores as large rounding alone moves the softmax by percents.
         let near = naive::numbers(&output).iter().zip(&want).all(|(got, want)| (got - want).abs() < 0.1);
         assert!(near, "{isa:?}");
@@ -248,18 +298,50 @@ fn extreme_scores_are_no_trouble() {
 #[test]
 fn what_was_computed_before_does_not_show() {
     for isa in Isa::available() {
-        let state = &mut AttentionState::default();
+        let scratch = &mut AttentionScratch::default();
         for (queries, memory, span) in [(33, 200, 50), (130, 7, usize::MAX), (9, 300, 290)] {
             let case = Case::new(shape(2, 2, queries, memory, span), 19, 9);
             let mut nan = Case::new(case.shape, 19, 9);
             for matrix in &mut nan.matrices {
                 (0..matrix.features()).for_each(|f| matrix.row_mut(f).fill(f32::NAN));
             }
-            let (output, ..) = nan.run(isa, state);
+            let (output, ..) = nan.run(isa, scratch);
             assert!(output.row(0).iter().all(|x| x.is_nan()));
-            assert!(case.run(isa, state) == case.run(isa, &mut AttentionState::default()), "{isa:?}");
+            assert!(case.run(isa, scratch) == case.run(isa, &mut AttentionScratch::default()), "{isa:?}");
         }
     }
+}
+
+#[test]
+fn operands_and_gradients_may_be_blocks_of_one_matrix() {
+    let case = Case::new(shape(2, 3, 17, 0, usize::MAX), 9, 11).plain(false);
+    let mut joined = Matrix::zeros(3 * 18, 3 * 17);
+    for (mut block, matrix) in joined.blocks_mut::<3>().into_iter().zip(&case.matrices) {
+        (0..18).for_each(|row| block.row_mut(row).copy_from_slice(matrix.row(row)));
+    }
+    for isa in Isa::available() {
+        let [query, key, value] = joined.blocks();
+        let inputs = AttentionInputs { query, key, value, relative: None };
+        let (mut state, mut scratch, mut output) = Default::default();
+        attention(isa, case.shape, inputs, &mut state, &mut scratch, &mut output);
+        let mut gradient = Matrix::zeros(3 * 18, 3 * 17);
+        let [query, key, value] = gradient.blocks_mut();
+        let gradients = AttentionGradients { query, key, value, relative: None };
+        attention_gradient(isa, case.shape, inputs, &state, &mut scratch, &output, &case.d_output, gradients);
+        let (want, gradients, _) = case.run(isa, &mut scratch);
+        assert_eq!(output, want);
+        for (block, want) in gradient.blocks::<3>().into_iter().zip(&gradients) {
+            (0..18).for_each(|row| assert_eq!(block.row(row), want.row(row)));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "only causal attention knows distances")]
+fn distances_are_for_causal_attention() {
+    let mut case = Case::new(shape(1, 1, 4, 0, usize::MAX), 3, 10);
+    case.shape.causal = false;
+    case.run(Isa::portable(), &mut AttentionScratch::default());
 }
 
 #[test]
@@ -267,5 +349,5 @@ fn what_was_computed_before_does_not_show() {
 fn shapes_must_agree() {
     let mut case = Case::new(shape(1, 1, 4, 2, 9), 3, 10);
     case.matrices[1] = Matrix::zeros(3, 5);
-    case.run(Isa::portable(), &mut AttentionState::default());
+    case.run(Isa::portable(), &mut AttentionScratch::default());
 }

@@ -1,7 +1,7 @@
 //! The twin of [`attention`](fn@crate::attention): every score by itself, in `f64` from end to end, so that its gradient can
 //! be checked by differences.
 
-use crate::{AttentionInputs, AttentionShape, Matrix};
+use crate::{AttentionInputs, AttentionShape, Matrix, Relative, Rows};
 
 /// What attention works on, or the gradients of it; matrices row by row, without padding.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +23,24 @@ pub struct AttentionOperands {
 impl From<AttentionInputs<'_>> for AttentionOperands {
     fn from(inputs: AttentionInputs<'_>) -> Self {
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
+        let rows =
+            |rows: Rows<'_>| (0..rows.features()).flat_map(|f| rows.row(f)).map(|&x| x.into()).collect();
+        let width = inputs.query.features();
+        let zeros = |count: usize| vec![0.0; count];
+        let (position, content_bias, position_bias) = match inputs.relative {
+            Some(Relative { position, content_bias, position_bias }) => {
+                (numbers(position), wide(content_bias), wide(position_bias))
+            }
+            // Enough for every distance.
+            None => (zeros(width * inputs.key.positions()), zeros(width), zeros(width)),
+        };
         Self {
-            query: numbers(inputs.query),
-            key: numbers(inputs.key),
-            value: numbers(inputs.value),
-            position: numbers(inputs.position),
-            content_bias: wide(inputs.content_bias),
-            position_bias: wide(inputs.position_bias),
+            query: rows(inputs.query),
+            key: rows(inputs.key),
+            value: rows(inputs.value),
+            position,
+            content_bias,
+            position_bias,
         }
     }
 }
@@ -124,10 +135,15 @@ impl Sizes {
             for stream in 0..shape.streams {
                 for time in 0..shape.queries {
                     let last = time + shape.memory;
-                    let seen = shape.span.min(last + 1);
-                    let keys = (0..seen)
-                        .map(|distance| Key { column: stream * self.context + last - distance, distance });
-                    visit(Query { head, column: stream * shape.queries + time, keys: keys.collect() });
+                    let first = if shape.causal { (last + 1).saturating_sub(shape.span) } else { 0 };
+                    let end = if shape.causal { last + 1 } else { self.context };
+                    // Plain attention knows no distances.
+                    let key = |key: usize| Key {
+                        column: stream * self.context + key,
+                        distance: last.saturating_sub(key),
+                    };
+                    let keys = (first..end).map(key).collect();
+                    visit(Query { head, column: stream * shape.queries + time, keys });
                 }
             }
         }

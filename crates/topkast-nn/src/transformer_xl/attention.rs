@@ -1,8 +1,8 @@
 //! Causal attention with relative positions and memory (Dai et al. 2019), its residual sum and norm.
 
 use topkast_kernels::{
-    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, Isa, Matrix, attention,
-    attention_gradient,
+    AttentionGradients, AttentionInputs, AttentionScratch, AttentionShape, AttentionState, Isa, Matrix,
+    Relative, RelativeGradients, attention, attention_gradient,
 };
 
 use super::dropout::Place;
@@ -37,6 +37,7 @@ pub(super) struct Attention {
     r: Matrix,
     attended: Matrix,
     state: AttentionState,
+    scratch: AttentionScratch,
 }
 
 impl Attention {
@@ -52,7 +53,7 @@ impl Attention {
             u: NamedVector::filled(format!("{name}.u"), width, 0.0),
             w: NamedVector::filled(format!("{name}.w"), width, 0.0),
             norm: Norm::new(&format!("{name}.norm"), width),
-            shape: AttentionShape { heads: 1, streams: 0, queries: 0, memory: 0, span: 1 },
+            shape: AttentionShape { heads: 1, streams: 0, queries: 0, memory: 0, span: 1, causal: true },
             context: Matrix::default(),
             q: Matrix::default(),
             k: Matrix::default(),
@@ -60,6 +61,7 @@ impl Attention {
             r: Matrix::default(),
             attended: Matrix::default(),
             state: AttentionState::default(),
+            scratch: AttentionScratch::default(),
         }
     }
 
@@ -83,15 +85,9 @@ impl Attention {
             self.value.affine(isa, context, &mut self.v);
             self.position.affine(isa, distances, &mut self.r);
         });
-        let inputs = AttentionInputs {
-            query: &self.q,
-            key: &self.k,
-            value: &self.v,
-            position: &self.r,
-            content_bias: &self.u.parameter.values,
-            position_bias: &self.w.parameter.values,
-        };
-        work.attention(|isa| attention(isa, shape, inputs, &mut self.state, &mut self.attended));
+        let Self { u, w, q, k, v, r, attended, state, scratch, .. } = self;
+        let inputs = inputs([q, k, v, r], [&u.parameter.values, &w.parameter.values]);
+        work.attention(|isa| attention(isa, shape, inputs, state, scratch, attended));
         work.linear(|isa| self.output.affine(isa, &self.attended, branch));
         self.norm.forward(work.isa, x, branch, dropout);
     }
@@ -135,25 +131,25 @@ impl Attention {
     }
 
     fn attention_gradient(&mut self, isa: Isa, d_attended: &Matrix, [dq, dk, dv, dr]: [&mut Matrix; 4]) {
-        let Self { u, w, q, k, v, r, attended, state, shape, .. } = self;
+        let Self { u, w, q, k, v, r, attended, state, scratch, shape, .. } = self;
         let (u, w) = (&mut u.parameter, &mut w.parameter);
-        let inputs = AttentionInputs {
-            query: q,
-            key: k,
-            value: v,
-            position: r,
-            content_bias: &u.values,
-            position_bias: &w.values,
-        };
-        let gradients = AttentionGradients {
-            query: dq,
-            key: dk,
-            value: dv,
-            position: dr,
+        let matrices = [&*q, k, v, r];
+        for (gradient, of) in [&mut *dq, &mut *dk, &mut *dv, &mut *dr].into_iter().zip(matrices) {
+            gradient.ensure(of.features(), of.positions());
+        }
+        let inputs = inputs(matrices, [&u.values, &w.values]);
+        let relative = RelativeGradients {
+            position: dr.rows_mut(),
             content_bias: &mut u.gradient,
             position_bias: &mut w.gradient,
         };
-        attention_gradient(isa, *shape, inputs, state, attended, d_attended, gradients);
+        let gradients = AttentionGradients {
+            query: dq.rows_mut(),
+            key: dk.rows_mut(),
+            value: dv.rows_mut(),
+            relative: Some(relative),
+        };
+        attention_gradient(isa, *shape, inputs, state, scratch, attended, d_attended, gradients);
     }
 
     /// The linear layers.
@@ -183,6 +179,12 @@ impl Attention {
         [u, w].into_iter().for_each(|vector| vector.visit(visit));
         norm.visit(visit);
     }
+}
+
+/// Queries, keys, values and distances with their biases, as kernels take them.
+fn inputs<'a>([q, k, v, r]: [&'a Matrix; 4], [u, w]: [&'a [f32]; 2]) -> AttentionInputs<'a> {
+    let relative = Relative { position: r, content_bias: u, position_bias: w };
+    AttentionInputs { query: q.into(), key: k.into(), value: v.into(), relative: Some(relative) }
 }
 
 /// What attention of this shape sees: `context`, or x itself where there is no memory.

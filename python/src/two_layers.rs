@@ -1,67 +1,25 @@
-//! Two linear layers and the activation between them, as one: hidden units stay as the kernels have them, and are never laid out for PyTorch.
+//! Two linear layers and what is between them as one: hidden units stay as the kernels have them, and are never laid out for PyTorch.
 
 use std::ops::Range;
 
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use topkast::Seed;
-use topkast_kernels::{Epilogue, Isa, Matrix, by_feature, by_position, dropout, spmm};
+use topkast_kernels::{Epilogue, Isa, by_feature, by_position, spmm};
 
+use crate::between::{Between, Part};
 use crate::linear::add_row_sums;
-use crate::portions::{add_up, count, cut, cut_some, of, of_mut, part_len, parts, shares};
+use crate::portions::{Cuts, add_up, cut, cut_some, of, of_mut};
 use crate::tensor::{Claims, Tensor, output};
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
 
-/// What is between the layers.
-#[derive(Clone, Copy)]
-enum Activation {
-    Relu,
-    Gelu,
-}
-
-impl Activation {
-    fn named(name: &str) -> PyResult<Self> {
-        match name {
-            "relu" => Ok(Self::Relu),
-            "gelu" => Ok(Self::Gelu),
-            _ => Err(wrong(format!("the activation must be relu or gelu, not {name:?}"))),
-        }
-    }
-}
-
-/// Which hidden units drop out: seed and rate.
-type Dropout = Option<(u64, f32)>;
-
-/// The key of a part of the positions.
-fn drop_out(isa: Isa, dropped: Dropout, positions: &Range<usize>, units: &mut Matrix) {
-    if let Some((seed, rate)) = dropped {
-        dropout(isa, Seed::new(seed).numbered(positions.start as u64).key(), rate, units);
-    }
-}
-
-/// The hidden units of some positions, after the activation and, for GELU, before it.
-#[derive(Default)]
-struct Part {
-    units: Matrix,
-    before: Matrix,
-}
-
-impl Part {
-    fn give(&mut self) {
-        spare::give(std::mem::take(&mut self.units));
-        spare::give(std::mem::take(&mut self.before));
-    }
-}
-
 /// What a forward pass leaves for the backward pass: hidden units, by share and part of the positions.
 #[pyclass(frozen, module = "topkast._topkast")]
 pub(crate) struct Hidden {
-    activation: Activation,
-    dropped: Dropout,
-    /// Positions, hidden units.
-    shape: [usize; 2],
-    part: usize,
+    between: Between,
+    cuts: Cuts,
+    /// The first layer's outputs.
+    rows: usize,
     shares: Vec<(Range<usize>, Vec<Part>)>,
 }
 
@@ -76,8 +34,7 @@ impl Hidden {
     /// Bytes held.
     #[getter]
     fn nbytes(&self) -> usize {
-        let parts = self.shares.iter().flat_map(|(_, parts)| parts);
-        parts.map(|part| part.units.capacity_bytes() + part.before.capacity_bytes()).sum()
+        self.shares.iter().flat_map(|(_, parts)| parts).map(Part::bytes).sum()
     }
 }
 
@@ -107,89 +64,91 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Numbers of a position in all that is laid out.
-fn features([first, second]: [Layer<'_>; 2]) -> usize {
-    first.width() + first.rows() + second.rows()
+/// Both layers, and what is between them.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    first: Layer<'a>,
+    second: Layer<'a>,
+    between: Between,
 }
 
-fn check([first, second]: [Layer<'_>; 2]) -> PyResult<()> {
-    if first.rows() == second.width() {
-        return Ok(());
+impl<'a> Both<'a> {
+    fn of(
+        weights: [&'a Weight; 2],
+        values: &'a [Bound<'_, PyCapsule>; 2],
+        between: Between,
+    ) -> PyResult<Self> {
+        let [first, second] = [Layer::of(weights[0], &values[0])?, Layer::of(weights[1], &values[1])?];
+        let units = between.units(first.rows())?;
+        if units != second.width() {
+            return Err(wrong(format!("the second layer has {} inputs, not {units}", second.width())));
+        }
+        Ok(Self { first, second, between })
     }
-    Err(wrong(format!("the first layer has {} outputs, the second {} inputs", first.rows(), second.width())))
+
+    /// How so many positions are cut.
+    fn cuts(self, positions: usize) -> PyResult<Cuts> {
+        let together = self.between.together();
+        if together.is_some_and(|together| !positions.is_multiple_of(together)) {
+            return Err(wrong("x must hold whole streams"));
+        }
+        let features = self.first.width() + self.between.kept(self.first.rows()) + self.second.rows();
+        Ok(Cuts::new(positions, together, features, self.first.len() + self.second.len()))
+    }
 }
 
-/// `y = W₂·drop(activation(W₁·x + b₁)) + b₂` with A alone: x is `[positions × inputs]`, y `[positions × outputs]`. With `keep` returns what
-/// `feed_forward_backward` takes.
+/// `y = W₂·between(W₁·x + b₁) + b₂` with A alone: x is `[positions × inputs]`, y `[positions × outputs]`. With `keep` returns what
+/// `two_layers_backward` takes.
 #[pyfunction]
-#[pyo3(signature = (first, second, values, biases, activation, dropped, x, y, keep, threads))]
+#[pyo3(signature = (first, second, values, biases, between, x, y, keep, threads))]
 #[allow(clippy::too_many_arguments, reason = "what two layers take")]
-pub(crate) fn feed_forward(
+pub(crate) fn two_layers_forward(
     py: Python<'_>,
     first: &Weight,
     second: &Weight,
     values: [Bound<'_, PyCapsule>; 2],
     biases: [Option<Bound<'_, PyCapsule>>; 2],
-    activation: &str,
-    dropped: Dropout,
+    between: &Between,
     x: &Bound<'_, PyCapsule>,
     y: &Bound<'_, PyCapsule>,
     keep: bool,
     threads: usize,
 ) -> PyResult<Option<Hidden>> {
-    let layers = [Layer::of(first, &values[0])?, Layer::of(second, &values[1])?];
-    check(layers)?;
-    let activation = Activation::named(activation)?;
-    if let Some((_, rate)) = dropped.filter(|(_, rate)| !(0.0..1.0).contains(rate)) {
-        return Err(wrong(format!("the dropout rate must be at least 0 and below 1, not {rate}")));
-    }
-    let [first, second] = layers;
+    let both = Both::of([first, second], &values, *between)?;
+    let Both { first, second, between } = both;
     let x = Tensor::<f32>::of(x, "x")?;
     let &[positions, width] = x.shape() else { return Err(wrong("x must have two dimensions")) };
     if width != first.width() {
         return Err(wrong(format!("x has {width} features, the weight {} columns", first.width())));
     }
     let x = x.numbers();
-    let bias = |at: usize| {
-        let bias = biases[at].as_ref().map(|bias| Tensor::<f32>::shaped(bias, &[layers[at].rows()], "bias"));
+    let bias = |at: usize, rows: usize| {
+        let bias = biases[at].as_ref().map(|bias| Tensor::<f32>::shaped(bias, &[rows], "bias"));
         Ok::<_, PyErr>(bias.transpose()?.map(|bias| bias.numbers()))
     };
-    let biases = [bias(0)?, bias(1)?];
+    let biases = [bias(0, first.rows())?, bias(1, second.rows())?];
     let y = Tensor::<f32>::shaped(y, &[positions, second.rows()], "y")?;
     let read = [first.values, second.values, x, biases[0].unwrap_or(&[]), biases[1].unwrap_or(&[])];
     let y = y.numbers_mut(&mut Claims::reading(&read))?;
     let zeros = vec![0.0; first.rows().max(second.rows())];
+    let biases = [biases[0].unwrap_or(&zeros[..first.rows()]), biases[1].unwrap_or(&zeros[..second.rows()])];
     let isa = Isa::current().map_err(wrong)?;
-    let count = count(positions, features(layers), first.len() + second.len());
-    let forward = Forward {
-        isa,
-        layers,
-        biases: [0, 1].map(|at| biases[at].unwrap_or(&zeros[..layers[at].rows()])),
-        activation,
-        dropped,
-        keep,
-    };
-    threads::run_shares(py, threads, count, |team| {
+    let cuts = both.cuts(positions)?;
+    let forward = Forward { isa, both, biases, cuts, keep };
+    threads::run_shares(py, threads, cuts.count(), |team| {
         first.weight.with_scratch(|scratch, _| {
             second.weight.with_scratch(|other, _| {
                 let active = [
                     first.weight.active_values(first.values, scratch),
                     second.weight.active_values(second.values, other),
                 ];
-                let shares = shares(positions, count);
+                let shares = cuts.shares();
                 let ys = cut(y, &shares, second.rows());
                 let mut kept: Vec<_> = shares.into_iter().map(|share| (share, Vec::new())).collect();
                 team.each(kept.iter_mut().zip(ys).collect(), |((share, kept), y)| {
                     forward.share(active, x, share, y, kept)
                 });
-                let shape = [positions, first.rows()];
-                keep.then(|| Hidden {
-                    activation,
-                    dropped,
-                    shape,
-                    part: part_len(features(layers)),
-                    shares: kept,
-                })
+                keep.then(|| Hidden { between, cuts, rows: first.rows(), shares: kept })
             })
         })
     })
@@ -198,10 +157,9 @@ pub(crate) fn feed_forward(
 /// A forward pass that is ready to run.
 struct Forward<'a> {
     isa: Isa,
-    layers: [Layer<'a>; 2],
+    both: Both<'a>,
     biases: [&'a [f32]; 2],
-    activation: Activation,
-    dropped: Dropout,
+    cuts: Cuts,
     keep: bool,
 }
 
@@ -214,26 +172,19 @@ impl Forward<'_> {
         y: &mut [f32],
         kept: &mut Vec<Part>,
     ) {
-        let &Self { isa, layers: [first, second], biases, .. } = self;
-        let part = part_len(features(self.layers));
-        let take = |features| spare::take(features, part.min(share.len()));
+        let &Self { isa, both: Both { first, second, between }, biases, .. } = self;
+        let take = |features| spare::take(features, self.cuts.part().min(share.len()));
         let [mut x_part, mut y_part] = [first.width(), second.rows()].map(take);
-        for positions in parts(share, part) {
+        for positions in self.cuts.parts(share) {
             let count = positions.len();
-            let mut hidden = Part { units: take(first.rows()), before: Matrix::default() };
             by_feature(isa, of(x, &positions, first.width()), [count, first.width(), 1], &mut x_part);
-            let epilogue = match self.activation {
-                Activation::Relu => Epilogue::BiasRelu(biases[0]),
-                Activation::Gelu => {
-                    hidden.before = take(first.rows());
-                    Epilogue::BiasGelu { bias: biases[0], pre: &mut hidden.before }
-                }
-            };
-            spmm(isa, first.weight.pattern().active(), active[0], &x_part, epilogue, &mut hidden.units);
-            drop_out(isa, self.dropped, &positions, &mut hidden.units);
+            let mut hidden = between.forward(isa, [positions.start, count], biases[0], |epilogue, to| {
+                spmm(isa, first.weight.pattern().active(), active[0], &x_part, epilogue, to);
+            });
             let bias = Epilogue::Bias(biases[1]);
             spmm(isa, second.weight.pattern().active(), active[1], &hidden.units, bias, &mut y_part);
-            by_position(isa, &y_part, [count, second.rows(), 1], of_mut(y, share, &positions, second.rows()));
+            let y = of_mut(y, share, &positions, second.rows());
+            by_position(isa, &y_part, [count, second.rows(), 1], y);
             if self.keep {
                 kept.push(hidden);
             } else {
@@ -248,7 +199,7 @@ impl Forward<'_> {
 #[pyfunction]
 #[pyo3(signature = (first, second, values, hidden, x, dy, dx, dvalues, dbiases, threads))]
 #[allow(clippy::too_many_arguments, reason = "what two layers take")]
-pub(crate) fn feed_forward_backward(
+pub(crate) fn two_layers_backward(
     py: Python<'_>,
     first: &Weight,
     second: &Weight,
@@ -261,11 +212,10 @@ pub(crate) fn feed_forward_backward(
     dbiases: [Option<Bound<'_, PyCapsule>>; 2],
     threads: usize,
 ) -> PyResult<()> {
-    let layers = [Layer::of(first, &values[0])?, Layer::of(second, &values[1])?];
-    check(layers)?;
-    let [first, second] = layers;
-    let [positions, units] = hidden.shape;
-    if units != first.rows() || hidden.part != part_len(features(layers)) {
+    let both = Both::of([first, second], &values, hidden.between)?;
+    let Both { first, second, .. } = both;
+    let positions = hidden.cuts.positions();
+    if hidden.rows != first.rows() {
         return Err(wrong("the hidden units are of a forward pass of another shape"));
     }
     let x = Tensor::<f32>::shaped(x, &[positions, first.width()], "x")?.numbers();
@@ -279,7 +229,7 @@ pub(crate) fn feed_forward_backward(
     let first_bias = output(first_bias.as_ref(), &[first.rows()], "dbias", claims)?;
     let second_bias = output(second_bias.as_ref(), &[second.rows()], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
-    let backward = Backward { isa, layers, hidden, x, dy };
+    let backward = Backward { isa, both, hidden, x, dy };
     threads::run_shares(py, threads, hidden.shares.len(), |team| {
         first.weight.with_scratch(|scratch, gathered| {
             second.weight.with_scratch(|other, other_gathered| {
@@ -305,7 +255,7 @@ pub(crate) fn feed_forward_backward(
 /// A backward pass that is ready to run.
 struct Backward<'a> {
     isa: Isa,
-    layers: [Layer<'a>; 2],
+    both: Both<'a>,
     hidden: &'a Hidden,
     x: &'a [f32],
     dy: &'a [f32],
@@ -320,12 +270,12 @@ impl Backward<'_> {
         mut dx: Option<&mut [f32]>,
         gradients: [Option<&mut [f32]>; 4],
     ) {
-        let &Self { isa, layers: [first, second], hidden, x, dy } = self;
+        let &Self { isa, both: Both { first, second, between }, hidden, x, dy } = self;
         let [mut first_values, mut first_bias, mut second_values, mut second_bias] = gradients;
-        let take = |features| spare::take(features, hidden.part.min(share.len()));
-        let widths = [first.width(), first.width(), first.rows(), second.rows()];
-        let [mut x_part, mut dx_part, mut d_hidden, mut dy_part] = widths.map(take);
-        for (positions, kept) in parts(share, hidden.part).zip(kept) {
+        let take = |features| spare::take(features, hidden.cuts.part().min(share.len()));
+        let widths = [first.width(), first.width(), second.width(), first.rows(), second.rows()];
+        let [mut x_part, mut dx_part, mut d_units, mut d_before, mut dy_part] = widths.map(take);
+        for (positions, kept) in hidden.cuts.parts(share).zip(kept) {
             let count = positions.len();
             by_feature(isa, of(dy, &positions, second.rows()), [count, second.rows(), 1], &mut dy_part);
             if let Some(dbias) = &mut second_bias {
@@ -334,31 +284,24 @@ impl Backward<'_> {
             if let Some(dvalues) = &mut second_values {
                 second.weight.add_gradient(isa, &dy_part, &kept.units, dvalues);
             }
-            let epilogue = match hidden.activation {
-                Activation::Relu => Epilogue::ReluGradient(&kept.units),
-                Activation::Gelu => Epilogue::GeluGradient(&kept.before),
-            };
-            let transposed = second.weight.pattern().transposed().csr();
-            spmm(isa, transposed, gathered[1], &dy_part, epilogue, &mut d_hidden);
-            drop_out(isa, hidden.dropped, &positions, &mut d_hidden);
+            let scratch = [&mut d_units, &mut d_before];
+            let d_first = between.backward(isa, [positions.start, count], kept, scratch, |epilogue, to| {
+                spmm(isa, second.weight.pattern().transposed().csr(), gathered[1], &dy_part, epilogue, to);
+            });
             if let Some(dbias) = &mut first_bias {
-                add_row_sums(isa, &d_hidden, dbias);
+                add_row_sums(isa, d_first, dbias);
             }
             if let Some(dvalues) = &mut first_values {
                 by_feature(isa, of(x, &positions, first.width()), [count, first.width(), 1], &mut x_part);
-                first.weight.add_gradient(isa, &d_hidden, &x_part, dvalues);
+                first.weight.add_gradient(isa, d_first, &x_part, dvalues);
             }
             if let Some(dx) = &mut dx {
                 let transposed = first.weight.pattern().transposed().csr();
-                spmm(isa, transposed, gathered[0], &d_hidden, Epilogue::None, &mut dx_part);
-                by_position(
-                    isa,
-                    &dx_part,
-                    [count, first.width(), 1],
-                    of_mut(dx, share, &positions, first.width()),
-                );
+                spmm(isa, transposed, gathered[0], d_first, Epilogue::None, &mut dx_part);
+                let dx = of_mut(dx, share, &positions, first.width());
+                by_position(isa, &dx_part, [count, first.width(), 1], dx);
             }
         }
-        [x_part, dx_part, d_hidden, dy_part].into_iter().for_each(spare::give);
+        [x_part, dx_part, d_units, d_before, dy_part].into_iter().for_each(spare::give);
     }
 }

@@ -1,0 +1,37 @@
+"""Two linear layers and what is between them as one operation: what is between is never laid out as a tensor of PyTorch's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as modules
+
+from .._topkast import Between
+from . import functional
+from .linear import SparseLinear
+
+
+def two_layers(x: Tensor, first: nn.Module, second: nn.Module, between: Between) -> Tensor | None:
+    """second(between(first(x))) for x [positions, inputs]; or None where that takes the modules themselves: with hooks or layers of other
+    classes, on other devices, in other types, and when compiling."""
+    if torch.compiler.is_compiling() or not (_plain(first) and _plain(second)) or _global_hooks():
+        return None
+    assert isinstance(first, SparseLinear) and isinstance(second, SparseLinear)
+    if not functional.has_kernels(x, first.values, second.values) or x.shape[-1] != first.in_features:
+        return None
+    return functional.two_layers(x, _parts(first), _parts(second), between)
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether nobody would notice that the module is not called."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is SparseLinear and not any(hooks)
+
+
+def _global_hooks() -> bool:
+    forward = modules._global_forward_hooks or modules._global_forward_pre_hooks
+    return bool(forward or modules._global_backward_hooks or modules._global_backward_pre_hooks)
+
+
+def _parts(layer: SparseLinear) -> functional.Layer:
+    return layer.values, layer.bias, layer.sets.of(layer.indices, layer.active)
