@@ -1,15 +1,16 @@
-//! PyTorch's own threads, for work that is cut into shares.
+//! PyTorch's own threads.
 //!
 //! PyTorch computes on a team of GNU OpenMP's, whose threads spin for milliseconds after an operation in wait of the next. Threads of ours would have
-//! to share the processors with them: with two of each on two cores, sparse layers took 1.4 times as long. So shares are handed to that team,
-//! which is there already. Where there is none, they go to a pool of ours ([`threads`](crate::threads)).
+//! to share the processors with them: with two of each on two cores, sparse layers took 1.4 times as long. So that team computes, which is there
+//! already; where there is none, a pool of ours does ([`threads`](crate::threads)).
 
 use std::any::Any;
 use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use topkast_kernels::alone;
+use topkast_kernels::Team;
 
 /// `GOMP_parallel(work, data, threads, flags)`: calls `work(data)` on each thread of a team of at most so many, the caller's among them, and returns
 /// when all have. Part of the interface between compilers and libgomp, which LLVM's and Intel's OpenMP have, too.
@@ -27,52 +28,53 @@ impl Lent {
     pub(crate) fn find() -> Option<Self> {
         static FOUND: OnceLock<Option<Lent>> = OnceLock::new();
         let process = std::process::id();
-        (*FOUND.get_or_init(|| Some(Self { parallel: symbol()?, process })))
-            .filter(|lent| lent.process == process)
+        let found = FOUND.get_or_init(|| Some(Self { parallel: symbol()?, process }));
+        found.filter(|lent| lent.process == process)
     }
 
-    /// Computes every share, each on one thread of a team of at most so many.
+    /// Runs `body` with kernels that split their work among a team of at most so many threads.
     ///
     /// # Panics
-    /// With what `compute` panics with, when all threads are done.
-    pub(crate) fn each<T: Send, F: Fn(T) + Sync>(self, threads: usize, shares: Vec<T>, compute: F) {
-        let mut job = Job { shares: Mutex::new(shares.into_iter()), compute, panic: Mutex::new(None) };
+    /// With what `body` panics with.
+    pub(crate) fn run<R: Send>(self, threads: usize, body: impl FnOnce() -> R + Send) -> R {
+        let mut call =
+            Call { team: Team::new(threads), led: AtomicBool::new(false), body: Some(body), result: None };
         let threads = c_uint::try_from(threads).unwrap_or(c_uint::MAX);
-        // SAFETY: the symbol is of that signature wherever it is defined; `work` gets the job that it is made for, which outlives the call. Our
-        // pool beside that team costs a third of a layer's time.
-        unsafe { (self.parallel)(work::<T, F>, (&raw mut job).cast(), threads, 0) };
-        if let Some(panic) = job.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            resume_unwind(panic);
+        let (work, call_address) = (work_of(&call), (&raw mut call).cast());
+        // SAFETY: the symbol is of that signature wherever it is defined; `work` gets the call that it is made for, which outlives it. Gain: our pool
+        // beside that team costs a third of a layer's time.
+        unsafe { (self.parallel)(work, call_address, threads, 0) };
+        match call.result.expect("one thread leads") {
+            Ok(result) => result,
+            Err(panic) => resume_unwind(panic),
         }
     }
 }
 
-/// Shares that threads take until there are none.
-struct Job<T, F> {
-    shares: Mutex<std::vec::IntoIter<T>>,
-    compute: F,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+/// What a team is for; body and result are the leader's alone.
+struct Call<F, R> {
+    team: Team,
+    led: AtomicBool,
+    body: Option<F>,
+    result: Option<Result<R, Box<dyn Any + Send>>>,
 }
 
-impl<T: Send, F: Fn(T) + Sync> Job<T, F> {
-    fn next(&self) -> Option<T> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).next()
-    }
-
-    fn work(&self) {
-        while let Some(share) = self.next() {
-            alone(|| (self.compute)(share));
+/// What each thread does for a call like this.
+fn work_of<F: FnOnce() -> R + Send, R: Send>(_: &Call<F, R>) -> extern "C" fn(*mut c_void) {
+    extern "C" fn work<F: FnOnce() -> R, R>(call: *mut c_void) {
+        let call = call.cast::<Call<F, R>>();
+        // SAFETY: `Lent::run` passes a call of these types, whose team and flag threads share.
+        let (team, led) = unsafe { (&(*call).team, &(*call).led) };
+        if led.swap(true, Ordering::AcqRel) {
+            return team.help();
         }
+        // SAFETY: one thread comes here, the first.
+        let (body, result) = unsafe { (&mut (*call).body, &mut (*call).result) };
+        let body = body.take().expect("it is led once");
+        // A panic must not unwind into OpenMP.
+        *result = Some(catch_unwind(AssertUnwindSafe(|| team.lead(body))));
     }
-}
-
-/// What each thread of the team does. A panic must not unwind into OpenMP.
-extern "C" fn work<T: Send, F: Fn(T) + Sync>(job: *mut c_void) {
-    // SAFETY: `Lent::each` passes a job of these types, which threads share: its fields are behind locks, or `Sync`.
-    let job = unsafe { &*job.cast::<Job<T, F>>() };
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job.work())) {
-        *job.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
-    }
+    work::<F, R>
 }
 
 /// `GOMP_parallel` among what is loaded for everyone, as PyTorch loads it.

@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use topkast_kernels::{Epilogue, Isa, Matrix, by_feature, by_position, row_sums, spmm};
 
-use crate::portions::{Cuts, PANEL, add_up, cut, cut_some, of, of_mut};
+use crate::portions::{Cuts, PANEL, add_up, cut, cut_some, each, of, of_mut};
 use crate::tensor::{Claims, Tensor, output};
-use crate::threads::Team;
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
 
@@ -44,7 +43,7 @@ pub(crate) fn linear_forward(
     let y = y.numbers_mut(&mut Claims::reading(&[values, x, bias.unwrap_or(&[])]))?;
     let isa = Isa::current().map_err(wrong)?;
     let cuts = cuts(weight, positions).into_shares(if positions / PANEL >= threads { threads } else { 1 });
-    threads::run_shares(py, threads, cuts.count(), |team| {
+    threads::run(py, threads, || {
         weight.with_scratch(|scratch, _| {
             let active = weight.active_values(values, scratch);
             let compute = |share: &Range<usize>, y: &mut [f32]| {
@@ -61,7 +60,7 @@ pub(crate) fn linear_forward(
             };
             let shares = cuts.shares();
             let ys = cut(y, &shares, rows);
-            team.each(shares.into_iter().zip(ys).collect(), |(share, y)| compute(&share, y));
+            each(shares.into_iter().zip(ys), |(share, y)| compute(&share, y));
         });
     })
 }
@@ -97,7 +96,7 @@ pub(crate) fn linear_backward(
     let dbias = output(dbias, &[rows], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
     let backward = Backward { isa, weight, values, x, dy, cuts: cuts(weight, positions) };
-    threads::run_shares(py, threads, backward.cuts.count(), |team| backward.run(team, dx, dvalues, dbias))
+    threads::run(py, threads, || backward.run(dx, dvalues, dbias))
 }
 
 /// A backward pass that is ready to run.
@@ -111,13 +110,7 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    fn run(
-        &self,
-        team: Team,
-        dx: Option<&mut [f32]>,
-        dvalues: Option<&mut [f32]>,
-        dbias: Option<&mut [f32]>,
-    ) {
+    fn run(&self, dx: Option<&mut [f32]>, dvalues: Option<&mut [f32]>, dbias: Option<&mut [f32]>) {
         let pattern = self.weight.pattern();
         let shares = self.cuts.shares();
         let dxs = cut_some(dx, &shares, pattern.width());
@@ -126,7 +119,7 @@ impl Backward<'_> {
                 self.weight.transposed_values(self.values, scratch, gathered);
             }
             self.weight.values_gradient(dvalues, scratch, |dvalues| {
-                add_up(team, shares, dxs, [dvalues, dbias], |share, dx, gradients| {
+                add_up(shares, dxs, [dvalues, dbias], |share, dx, gradients| {
                     self.portion(&share, dx, gradients, gathered);
                 });
             });

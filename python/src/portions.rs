@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::threads::Team;
+use topkast_kernels::for_each_alone;
 
 /// Numbers of what is laid out by feature at a time: 2 MiB, which the L2 cache holds until the product after the layout has used them.
 const NUMBERS: usize = 512 << 10;
@@ -48,11 +48,6 @@ impl Cuts {
     /// Positions in a part, at most.
     pub(crate) fn part(self) -> usize {
         self.part
-    }
-
-    /// How many shares there are.
-    pub(crate) fn count(self) -> usize {
-        self.count
     }
 
     /// The shares, of which the last ones may be empty.
@@ -110,10 +105,15 @@ pub(crate) fn cut_some<'a>(
     }
 }
 
+/// Share beside share, each on one thread, if there are enough for the threads; else one after the other, each on all of them.
+pub(crate) fn each<T: Send>(shares: impl Iterator<Item = T>, compute: impl Fn(T) + Sync) {
+    let mut shares: Vec<_> = shares.map(Some).collect();
+    for_each_alone(&mut shares, &|share| compute(share.take().expect("a share is computed once")));
+}
+
 /// Has `compute` add to the gradients, which are zero before, for each share with what belongs to it: each has gradients of its own, which are
 /// then added up in their order.
 pub(crate) fn add_up<T: Send, const N: usize>(
-    team: Team,
     shares: Vec<Range<usize>>,
     own: Vec<T>,
     mut gradients: [Option<&mut [f32]>; N],
@@ -125,8 +125,8 @@ pub(crate) fn add_up<T: Send, const N: usize>(
     let mut others: Vec<_> = shares[1..].iter().map(|_| zeros()).collect();
     let first = gradients.each_mut().map(|gradient| gradient.as_deref_mut());
     let rest = others.iter_mut().map(|all| all.each_mut().map(|gradient| gradient.as_deref_mut()));
-    let tasks = shares.into_iter().zip(own).zip(std::iter::once(first).chain(rest)).collect();
-    team.each(tasks, |((share, own), gradients)| compute(share, own, gradients));
+    let tasks = shares.into_iter().zip(own).zip(std::iter::once(first).chain(rest));
+    each(tasks, |((share, own), gradients)| compute(share, own, gradients));
     for other in others {
         for (gradient, other) in gradients.iter_mut().flatten().zip(other.into_iter().flatten()) {
             gradient.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use topkast_kernels::alone;
 
@@ -24,9 +23,6 @@ static POOLS: Mutex<Option<Pools>> = Mutex::new(None);
 
 /// A pool of so many threads.
 fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
-    if !(1..=MOST).contains(&threads) {
-        return Err(wrong(format!("threads must be 1 to {MOST}, not {threads}")));
-    }
     let process = std::process::id();
     let mut all = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     if all.as_ref().is_none_or(|all| all.process != process) {
@@ -42,41 +38,17 @@ fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
     Ok(all.pools.entry(threads).or_insert(Arc::new(pool)).clone())
 }
 
-/// Runs `body` without the GIL, in a pool of so many threads.
+/// Runs `body` without the GIL, on so many threads: PyTorch's where it has any, else those of a pool; on the caller's where that is one.
 pub(crate) fn run<R: Send>(py: Python<'_>, threads: usize, body: impl FnOnce() -> R + Send) -> PyResult<R> {
-    let pool = pool(threads)?;
-    Ok(py.detach(|| pool.install(body)))
-}
-
-/// Runs `body`, which has so many shares for [`Team::each`], without the GIL: on PyTorch's threads if there is a share for each.
-pub(crate) fn run_shares<R: Send>(
-    py: Python<'_>,
-    threads: usize,
-    shares: usize,
-    body: impl FnOnce(Team) -> R + Send,
-) -> PyResult<R> {
-    match Lent::find() {
-        Some(lent) if (2..=shares.min(MOST)).contains(&threads) => {
-            Ok(py.detach(|| alone(|| body(Team { threads, lent: Some(lent) }))))
-        }
-        _ => run(py, threads, || body(Team { threads, lent: None })),
+    if !(1..=MOST).contains(&threads) {
+        return Err(wrong(format!("threads must be 1 to {MOST}, not {threads}")));
     }
-}
-
-/// The threads of a call.
-#[derive(Clone, Copy)]
-pub(crate) struct Team {
-    threads: usize,
-    lent: Option<Lent>,
-}
-
-impl Team {
-    /// Share beside share, each on one thread, if there are enough for the threads; else one after the other, each on all of them.
-    pub(crate) fn each<T: Send>(self, shares: Vec<T>, compute: impl Fn(T) + Sync) {
-        match self.lent {
-            _ if shares.len() < self.threads.max(2) => shares.into_iter().for_each(compute),
-            Some(lent) => lent.each(self.threads, shares, compute),
-            None => shares.into_par_iter().for_each(|share| alone(|| compute(share))),
+    match Lent::find() {
+        _ if threads == 1 => Ok(py.detach(|| alone(body))),
+        Some(lent) => Ok(py.detach(|| lent.run(threads, body))),
+        None => {
+            let pool = pool(threads)?;
+            Ok(py.detach(|| pool.install(body)))
         }
     }
 }

@@ -8,7 +8,7 @@ use topkast_kernels::{Epilogue, Isa, by_feature, by_position, spmm};
 
 use crate::between::{Between, Part};
 use crate::linear::add_row_sums;
-use crate::portions::{Cuts, add_up, cut, cut_some, of, of_mut};
+use crate::portions::{Cuts, add_up, cut, cut_some, each, of, of_mut};
 use crate::tensor::{Claims, Tensor, output};
 use crate::weight::Weight;
 use crate::{spare, threads, wrong};
@@ -135,7 +135,7 @@ pub(crate) fn two_layers_forward(
     let isa = Isa::current().map_err(wrong)?;
     let cuts = both.cuts(positions)?;
     let forward = Forward { isa, both, biases, cuts, keep };
-    threads::run_shares(py, threads, cuts.count(), |team| {
+    threads::run(py, threads, || {
         first.weight.with_scratch(|scratch, _| {
             second.weight.with_scratch(|other, _| {
                 let active = [
@@ -145,9 +145,7 @@ pub(crate) fn two_layers_forward(
                 let shares = cuts.shares();
                 let ys = cut(y, &shares, second.rows());
                 let mut kept: Vec<_> = shares.into_iter().map(|share| (share, Vec::new())).collect();
-                team.each(kept.iter_mut().zip(ys).collect(), |((share, kept), y)| {
-                    forward.share(active, x, share, y, kept)
-                });
+                each(kept.iter_mut().zip(ys), |((share, kept), y)| forward.share(active, x, share, y, kept));
                 keep.then(|| Hidden { between, cuts, rows: first.rows(), shares: kept })
             })
         })
@@ -230,7 +228,7 @@ pub(crate) fn two_layers_backward(
     let second_bias = output(second_bias.as_ref(), &[second.rows()], "dbias", claims)?;
     let isa = Isa::current().map_err(wrong)?;
     let backward = Backward { isa, both, hidden, x, dy };
-    threads::run_shares(py, threads, hidden.shares.len(), |team| {
+    threads::run(py, threads, || {
         first.weight.with_scratch(|scratch, gathered| {
             second.weight.with_scratch(|other, other_gathered| {
                 first.weight.transposed_values(first.values, scratch, gathered);
@@ -242,7 +240,7 @@ pub(crate) fn two_layers_backward(
                         let dxs = cut_some(dx, &shares, first.width());
                         let own = hidden.shares.iter().map(|(_, parts)| parts).zip(dxs).collect();
                         let gradients = [first_values, first_bias, second_values, second_bias];
-                        add_up(team, shares, own, gradients, |share, (parts, dx), gradients| {
+                        add_up(shares, own, gradients, |share, (parts, dx), gradients| {
                             backward.share(gathered, &share, parts, dx, gradients);
                         });
                     });

@@ -50,6 +50,7 @@ pub mod simd;
 mod single;
 mod source;
 mod spmm;
+mod team;
 #[cfg(test)]
 mod testing;
 mod transposition;
@@ -83,7 +84,8 @@ pub use pooling::{Pooling, pool, pool_gradient};
 pub use reduce::{row_sums, sum_of_squares};
 pub use sddmm::{sddmm, sddmm_pair, sddmm_pair_add};
 pub use sgd::{Sgd, sgd};
-pub use share::alone;
+pub use share::{alone, for_each_alone};
 pub use single::Single;
 pub use spmm::{spmm, spmm_transposed};
+pub use team::Team;
 pub use transposition::{by_feature, by_position};

@@ -1,6 +1,8 @@
 //! Splitting rows, or runs of entries, over threads by equal shares of non-zeros.
 
 use crate::awake::Event;
+use crate::chunks::for_each_chunk;
+use crate::team;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -20,9 +22,19 @@ pub fn alone<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// Calls `body` with each of the items: item beside item, each on one thread, if there are enough for all threads; else one after the other, each
+/// on all of them.
+pub fn for_each_alone<T: Send>(items: &mut [T], body: &(impl Fn(&mut T) + Sync)) {
+    if threads() > 1 && items.len() >= threads() {
+        for_each_chunk(items, 1, &|_, items: &mut [T]| alone(|| items.iter_mut().for_each(body)));
+    } else {
+        items.iter_mut().for_each(body);
+    }
+}
+
 /// How many threads a kernel has.
 pub(crate) fn threads() -> usize {
-    if ALONE.get() { 1 } else { rayon::current_num_threads() }
+    if ALONE.get() { 1 } else { team::threads() }
 }
 
 /// Both, in parallel if a kernel has more than one thread.
@@ -30,6 +42,10 @@ pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnc
     if threads() == 1 {
         return (a(), b());
     }
+    let (a, b) = match team::join(a, b) {
+        Ok(both) => return both,
+        Err(parts) => parts,
+    };
     let end = Event::default();
     let first = || {
         let a = a();
@@ -99,6 +115,18 @@ mod tests {
             assert_eq!(threads(), 2);
             assert!(std::panic::catch_unwind(|| alone(|| panic!("in a kernel"))).is_err());
             assert_eq!(threads(), 2);
+        });
+    }
+
+    #[test]
+    fn items_are_computed_side_by_side_or_one_after_the_other() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        pool.install(|| {
+            for (count, each) in [(0, 1), (2, 3), (3, 1), (40, 1)] {
+                let mut items = vec![0; count];
+                for_each_alone(&mut items, &|item| *item += threads());
+                assert_eq!(items, vec![each; count]);
+            }
         });
     }
 
