@@ -18,26 +18,27 @@ pub(crate) struct Between(Kind);
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Which of the units drop out: seed and rate.
-    Relu(Option<(u64, f32)>),
-    Gelu(Option<(u64, f32)>),
+    Relu(Dropout),
+    Gelu(Dropout),
     /// Of streams of so many positions; the first layer's outputs are queries, keys and values.
     Attention {
         heads: usize,
         length: usize,
         causal: bool,
+        dropped: Dropout,
     },
 }
+
+/// What drops out, units or attention's weights: seed and rate.
+type Dropout = Option<(u64, f32)>;
 
 #[pymethods]
 impl Between {
     /// "relu" or "gelu", after which units drop out by a seed at a rate.
     #[staticmethod]
     #[pyo3(signature = (name, dropped=None))]
-    fn activation(name: &str, dropped: Option<(u64, f32)>) -> PyResult<Self> {
-        if let Some((_, rate)) = dropped.filter(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(wrong(format!("the dropout rate must be at least 0 and below 1, not {rate}")));
-        }
+    fn activation(name: &str, dropped: Dropout) -> PyResult<Self> {
+        check(dropped)?;
         match name {
             "relu" => Ok(Self(Kind::Relu(dropped))),
             "gelu" => Ok(Self(Kind::Gelu(dropped))),
@@ -45,13 +46,15 @@ impl Between {
         }
     }
 
-    /// Attention among every `length` neighbouring positions.
+    /// Attention among every `length` neighbouring positions, whose weights drop out.
     #[staticmethod]
-    fn attention(heads: usize, length: usize, causal: bool) -> PyResult<Self> {
+    #[pyo3(signature = (heads, length, causal, dropped=None))]
+    fn attention(heads: usize, length: usize, causal: bool, dropped: Dropout) -> PyResult<Self> {
+        check(dropped)?;
         if heads == 0 || length == 0 {
             return Err(wrong("attention needs at least one head and one position"));
         }
-        Ok(Self(Kind::Attention { heads, length, causal }))
+        Ok(Self(Kind::Attention { heads, length, causal, dropped }))
     }
 }
 
@@ -129,13 +132,13 @@ impl Between {
                 product(Epilogue::BiasGelu { bias, pre: &mut part.before }, &mut part.units);
                 drop_out(isa, dropped, first, &mut part.units);
             }
-            Kind::Attention { heads, length, causal } => {
+            Kind::Attention { heads, length, causal, dropped } => {
                 part.before = spare::take(bias.len(), count);
                 product(Epilogue::Bias(bias), &mut part.before);
                 part.units = spare::take(bias.len() / 3, count);
                 let mut scratch = take_scratch();
                 let inputs = inputs(&part.before);
-                let shape = shape(heads, count, length, causal);
+                let shape = shape([heads, count, length], causal, of_part(dropped, first));
                 attention(isa, shape, inputs, &mut part.attention, &mut scratch, &mut part.units);
                 give_scratch(scratch);
             }
@@ -164,14 +167,14 @@ impl Between {
                 drop_out(isa, dropped, first, d_units);
                 d_units
             }
-            Kind::Attention { heads, length, causal } => {
+            Kind::Attention { heads, length, causal, dropped } => {
                 product(Epilogue::None, d_units);
                 d_before.ensure(part.before.features(), count);
                 let [query, key, value] = d_before.blocks_mut();
                 let gradients = AttentionGradients { query, key, value, relative: None };
                 let mut scratch = take_scratch();
                 let inputs = inputs(&part.before);
-                let shape = shape(heads, count, length, causal);
+                let shape = shape([heads, count, length], causal, of_part(dropped, first));
                 let Part { units, attention, .. } = part;
                 attention_gradient(isa, shape, inputs, attention, &mut scratch, units, d_units, gradients);
                 give_scratch(scratch);
@@ -182,9 +185,22 @@ impl Between {
 }
 
 /// Each part of the positions has a key of its own.
-fn drop_out(isa: Isa, dropped: Option<(u64, f32)>, first: usize, units: &mut Matrix) {
-    if let Some((seed, rate)) = dropped {
-        dropout(isa, Seed::new(seed).numbered(first as u64).key(), rate, units);
+fn of_part(dropped: Dropout, first: usize) -> Dropout {
+    dropped.map(|(seed, rate)| (Seed::new(seed).numbered(first as u64).key(), rate))
+}
+
+fn drop_out(isa: Isa, dropped: Dropout, first: usize, units: &mut Matrix) {
+    if let Some((key, rate)) = of_part(dropped, first) {
+        dropout(isa, key, rate, units);
+    }
+}
+
+fn check(dropped: Dropout) -> PyResult<()> {
+    match dropped {
+        Some((_, rate)) if !(0.0..1.0).contains(&rate) => {
+            Err(wrong(format!("the dropout rate must be at least 0 and below 1, not {rate}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -193,14 +209,15 @@ fn inputs(joined: &Matrix) -> AttentionInputs<'_> {
     AttentionInputs { query, key, value, relative: None }
 }
 
-fn shape(heads: usize, positions: usize, length: usize, causal: bool) -> AttentionShape {
+fn shape([heads, positions, queries]: [usize; 3], causal: bool, dropout: Dropout) -> AttentionShape {
     AttentionShape {
         heads,
-        streams: positions / length,
-        queries: length,
+        streams: positions / queries,
+        queries,
         memory: 0,
         span: usize::MAX,
         causal,
+        dropout,
     }
 }
 

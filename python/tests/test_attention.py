@@ -78,13 +78,48 @@ def test_what_the_kernels_do_not_know_goes_to_the_operators(monkeypatch):
     layer(x, x, x, key_padding_mask=padding, need_weights=False)
     layer(x, x, x, attn_mask=mask_of(9), need_weights=False)
     layer(x[:0], x[:0], x[:0], need_weights=False)
-    dropping = attention(12, 2, batch_first=True, dropout=0.1)
-    dropping(x, x, x, need_weights=False)
     assert not joined
-    dropping.eval()(x, x, x, need_weights=False)
-    same = x
-    layer(same, same, same, need_weights=False)
-    assert len(joined) == 2
+    layer(x, x, x, need_weights=False)
+    assert len(joined) == 1
+
+
+def test_dropout_drops_so_many_weights_and_keeps_the_mean():
+    length = 96
+    layer = attention(length, 1, batch_first=True, dropout=0.25, bias=False)
+    diagonal = torch.arange(length) * (length + 1)
+    # Queries and keys are zero and values the inputs, so that each query's output is its weights: equal, but for dropout.
+    layer.in_proj.set_entries(2 * length * length + diagonal, torch.ones(length))
+    layer.out_proj.set_entries(diagonal, torch.ones(length))
+    x = torch.eye(length).expand(40, -1, -1)
+    y, _ = layer(x, x, x, need_weights=False)
+    close(y.unique(), torch.tensor([0.0, 1 / 0.75 / length]))
+    dropped = (y == 0).float()
+    assert abs(float(dropped.mean()) - 0.25) < 0.01
+    # No query, key or sequence drops out whole, and no two are alike.
+    assert dropped.mean(0).max() < 0.7 and dropped.mean(1).max() < 0.5 and dropped.mean(2).max() < 0.5
+    assert not torch.equal(y, layer(x, x, x, need_weights=False)[0])
+    close(layer.eval()(x, x, x, need_weights=False)[0], torch.full_like(y, 1 / length))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_gradient_with_dropout_is_what_differences_say(causal):
+    layer, x = attention(16, 2, batch_first=True, dropout=0.3), torch.randn(3, 21, 16)
+    for parameter in layer.parameters():
+        parameter.data.normal_(std=0.3)
+
+    def loss(x):
+        torch.manual_seed(5)
+        y, _ = layer(x, x, x, need_weights=False, attn_mask=mask_of(21) if causal else None, is_causal=causal)
+        return y.mul(torch.arange(y.numel()).view(y.shape).remainder(7)).sum()
+
+    start = x.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(loss(start), [start])
+    for _ in range(5):
+        along = torch.randn_like(x)
+        with torch.no_grad():
+            difference = (loss(x + 1e-2 * along).double() - loss(x - 1e-2 * along).double()) / 2e-2
+        want = (gradient * along).sum()
+        assert abs(float(difference - want)) < 1e-2 * float(gradient.norm() * along.norm())
 
 
 def test_long_sequences_are_stable(operators):

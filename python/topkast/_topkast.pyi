@@ -26,7 +26,9 @@ class Between:
     @staticmethod
     def activation(name: str, dropped: tuple[int, float] | None = None) -> Between: ...
     @staticmethod
-    def attention(heads: int, length: int, causal: bool) -> Between: ...
+    def attention(
+        heads: int, length: int, causal: bool, dropped: tuple[int, float] | None = None
+    ) -> Between: ...
 
 @final
 class Hidden:

@@ -31,7 +31,15 @@ fn main() {
 
 fn time(isa: Isa, memory: usize, causal: bool, relative: bool) {
     let span = usize::MAX;
-    let shape = AttentionShape { heads: HEADS, streams: STREAMS, queries: QUERIES, memory, span, causal };
+    let shape = AttentionShape {
+        heads: HEADS,
+        streams: STREAMS,
+        queries: QUERIES,
+        memory,
+        span,
+        causal,
+        dropout: None,
+    };
     let (width, keys) = (HEADS * FEATURES, STREAMS * (memory + QUERIES));
     let numbers = |count: usize, seed: f32| -> Vec<f32> {
         (0..count).map(|i| (i as f32 * 0.618 + seed).fract() * 2.0 - 1.0).collect()

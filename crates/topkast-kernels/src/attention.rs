@@ -24,6 +24,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use crate::dropout::Mask;
 use crate::{Buffer, Isa, Matrix, Rows, RowsMut};
 use backward::{Backward, Gradients, Outputs};
 use forward::Forward;
@@ -31,8 +32,8 @@ use head::{Head, RelativeHead};
 use pack::Part;
 use split::{Results, for_each_head};
 
-/// Of what size the operands of [`attention`] are, and what its queries see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of what size the operands of [`attention`] are, what its queries see, and what of that drops out.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Heads, which divide the features.
     pub heads: usize,
@@ -46,6 +47,8 @@ pub struct AttentionShape {
     pub span: usize,
     /// Whether a query sees no key later than itself. If not, it sees all of its stream, and `span` must be `usize::MAX`.
     pub causal: bool,
+    /// Which of the weights drop out after the softmax: a key, which decides for each, and the rate, as in [`dropout`](crate::dropout).
+    pub dropout: Option<(u64, f32)>,
 }
 
 impl AttentionShape {
@@ -116,8 +119,8 @@ pub struct AttentionScratch {
 /// Attention of every query, in `output`, which takes the shape `[width × streams·queries]` and is overwritten.
 ///
 /// # Panics
-/// If the operands are not of the shape that `shape` gives them, the heads do not divide the width, the span is 0, or attention that is not causal has
-/// a span or distances.
+/// If the operands are not of the shape that `shape` gives them, the heads do not divide the width, the span is 0, attention that is not causal has
+/// a span or distances, or the rate of dropout is outside `0 ≤ rate < 1`.
 pub fn attention(
     isa: Isa,
     shape: AttentionShape,
@@ -147,6 +150,8 @@ fn head(shape: AttentionShape, inputs: AttentionInputs<'_>, index: usize) -> Hea
     let own = index * features..(index + 1) * features;
     Head {
         shape,
+        number: index,
+        dropout: shape.dropout.and_then(|(key, rate)| Mask::new(key, rate)),
         features,
         query: part(inputs.query, features, index),
         key: part(inputs.key, features, index),

@@ -138,7 +138,7 @@ fn attention_allocates_nothing() {
     let matrix = |columns: usize| Matrix::from_rows(width, columns, &vec![0.5; width * columns]);
     let (query, key) = (matrix(streams * queries), matrix(streams * (memory + queries)));
     let (position, bias) = (matrix(memory + queries), vec![0.5; width]);
-    let shape = AttentionShape { heads: 5, streams, queries, memory, span: 150, causal: true };
+    let shape = AttentionShape { heads: 5, streams, queries, memory, span: 150, causal: true, dropout: None };
     let relative = Relative { position: &position, content_bias: &bias, position_bias: &bias };
     let inputs = AttentionInputs {
         query: (&query).into(),

@@ -144,6 +144,7 @@ impl TransformerXl {
             memory: self.memory.held(),
             span: self.memory.span(),
             causal: true,
+            dropout: None,
         }
     }
 

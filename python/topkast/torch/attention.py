@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._topkast import Between
 from .linear import SparseLinear
-from .two_layers import two_layers
+from .two_layers import dropped, two_layers
 
 
 class SparseMultiheadAttention(nn.Module):
@@ -48,8 +48,8 @@ class SparseMultiheadAttention(nn.Module):
             query, key, value = (one[None] if self.batch_first else one[:, None] for one in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
         plain = same and key_padding_mask is None and (is_causal or attn_mask is None)
-        if plain and not need_weights and not dropout:
-            out = self._joined(query, is_causal)
+        if plain and not need_weights and dropout < 1.0:
+            out = self._joined(query, is_causal, dropout)
             if out is not None:
                 return out if batched else out[0] if self.batch_first else out[:, 0], None
         q, k, v = self._project(query, key, value, same)
@@ -74,13 +74,13 @@ class SparseMultiheadAttention(nn.Module):
             weights = None if weights is None else weights[0]
         return out, weights
 
-    def _joined(self, x: Tensor, causal: bool) -> Tensor | None:
+    def _joined(self, x: Tensor, causal: bool, dropout: float) -> Tensor | None:
         """All of it as one operation, for what the kernels know: each sequence attends to itself."""
         x = x if self.batch_first else x.transpose(0, 1)
         batch, length, width = x.shape
         if not x.numel():
             return None
-        between = Between.attention(self.num_heads, length, causal)
+        between = Between.attention(self.num_heads, length, causal, dropped(dropout))
         y = two_layers(x.reshape(-1, width), self.in_proj, self.out_proj, between)
         if y is None:
             return None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._topkast import Between
 from .linear import SparseLinear
-from .two_layers import two_layers
+from .two_layers import dropped, two_layers
 
 
 def _activation(function: Any) -> str | None:
@@ -26,9 +26,8 @@ def feed_forward(x: Tensor, first: nn.Module, activation: Any, dropout: float, s
     name = _activation(activation)
     if name is None or dropout >= 1.0:
         return None
-    # From PyTorch's generator, so that `torch.manual_seed` decides.
-    dropped = (int(torch.randint(2**62, ()).item()), dropout) if dropout > 0 else None
-    y = two_layers(x.reshape(-1, x.shape[-1]), first, second, Between.activation(name, dropped))
+    between = Between.activation(name, dropped(dropout))
+    y = two_layers(x.reshape(-1, x.shape[-1]), first, second, between)
     return None if y is None else y.view(*x.shape[:-1], y.shape[-1])
 
 
@@ -41,8 +40,8 @@ class _SparseFeedForward(nn.Module):
     activation: Any
 
     def _ff_block(self, x: Tensor) -> Tensor:
-        dropped = self.dropout.p if self.dropout.training else 0.0
-        y = feed_forward(x, self.linear1, self.activation, dropped, self.linear2)
+        rate = self.dropout.p if self.dropout.training else 0.0
+        y = feed_forward(x, self.linear1, self.activation, rate, self.linear2)
         if y is None:
             return super()._ff_block(x)  # type: ignore[misc]
         # The last dropout of either kind of layer.

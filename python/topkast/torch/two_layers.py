@@ -22,6 +22,11 @@ def two_layers(x: Tensor, first: nn.Module, second: nn.Module, between: Between)
     return functional.two_layers(x, _parts(first), _parts(second), between)
 
 
+def dropped(rate: float) -> tuple[int, float] | None:
+    """What drops out: a seed of PyTorch's generator, so that `torch.manual_seed` decides, and the rate."""
+    return (int(torch.randint(2**62, ()).item()), rate) if rate > 0 else None
+
+
 def _plain(layer: nn.Module) -> bool:
     """Whether nobody would notice that the module is not called."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)

@@ -175,7 +175,7 @@ impl Backward {
         let log_sum_exp = &outputs.log_sum_exp[stream * queries..][..queries];
         for first in (0..queries).step_by(QUERIES) {
             let block = first..queries.min(first + QUERIES);
-            self.block(isa, head, &log_sum_exp[block.clone()], block, &keys);
+            self.block(isa, head, &log_sum_exp[block.clone()], stream, block, &keys);
         }
         if head.relative.is_some() {
             let sums = Left { data: &self.d_scores_by_key[MARGIN..], row: 0, term: 1 };
@@ -195,11 +195,12 @@ impl Backward {
         isa: Isa,
         head: &Head<'_>,
         log_sum_exp: &[f32],
+        stream: usize,
         queries: Range<usize>,
         keys: &Range<usize>,
     ) {
         let start = queries.start;
-        let band = Band::new(head.shape, queries, keys.clone());
+        let band = Band::new(head.shape, stream, queries, keys.clone());
         let seeing = band.seeing();
         if seeing.is_empty() {
             return;
@@ -245,13 +246,10 @@ impl Backward {
             let key = whole(&seen).start;
             let weights = weights.row(query, &seen);
             let d_scores = d_scores.row(query, &seen);
-            isa.run(RowGradient {
-                log_sum_exp: log_sum_exp[query],
-                scale: head.scale(),
-                mean: self.mean[start + query],
-                d_scores,
-                weights,
-            });
+            head.drop_out(isa, band, query, d_scores);
+            let (log_sum_exp, mean) = (log_sum_exp[query], self.mean[start + query]);
+            isa.run(RowGradient { log_sum_exp, scale: head.scale(), mean, d_scores, weights });
+            head.drop_out(isa, band, query, weights);
             if head.relative.is_some() {
                 let place = MARGIN + band.place_of(0, key) - query;
                 let by_key = &mut self.d_scores_by_key[MARGIN + key..][..d_scores.len()];

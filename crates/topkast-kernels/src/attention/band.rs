@@ -9,6 +9,9 @@ use super::AttentionShape;
 /// Distances are counted from the far end: *place* c = memory + queries − 1 − δ, so that with a query c grows as its keys do.
 #[derive(Clone, Copy)]
 pub(super) struct Band {
+    /// The stream, and its first query and key here.
+    pub(super) stream: usize,
+    pub(super) first: [usize; 2],
     /// Distance of the first query from the first key; negative where the key is later.
     offset: isize,
     span: isize,
@@ -19,7 +22,12 @@ pub(super) struct Band {
 }
 
 impl Band {
-    pub(super) fn new(shape: AttentionShape, queries: Range<usize>, keys: Range<usize>) -> Self {
+    pub(super) fn new(
+        shape: AttentionShape,
+        stream: usize,
+        queries: Range<usize>,
+        keys: Range<usize>,
+    ) -> Self {
         let context = shape.context();
         // As late as all keys, the first query sees them all.
         let offset = match shape.causal {
@@ -28,6 +36,8 @@ impl Band {
         };
         let span = if shape.causal { shape.span.min(context) } else { 2 * context + queries.len() };
         Self {
+            stream,
+            first: [queries.start, keys.start],
             offset,
             span: span as isize,
             queries: queries.len(),

@@ -73,7 +73,7 @@ impl Forward {
     fn tile(&mut self, isa: Isa, head: &Head<'_>, stream: usize, keys: Range<usize>) {
         copy(head.keys(head.key, stream, &keys), &mut self.key, head.key_stride());
         transpose(isa, head.keys(head.value, stream, &keys), &mut self.value, head.wide());
-        let band = Band::new(head.shape, 0..head.shape.queries, keys);
+        let band = Band::new(head.shape, stream, 0..head.shape.queries, keys);
         let seeing = band.seeing();
         for first in (seeing.start / ROWS * ROWS..seeing.end).step_by(ROWS) {
             self.rows(isa, head, &band, first);
@@ -95,6 +95,7 @@ impl Forward {
             }
             let (largest, total) = (&mut self.largest[query], &mut self.total[query]);
             let (now, sum) = isa.run(Exponentials { row: grid.row(query - first, &seen), largest: *largest });
+            head.drop_out(isa, band, query, grid.row(query - first, &seen));
             let before = (*largest - now).exp();
             *total = *total * before + sum;
             *largest = now;

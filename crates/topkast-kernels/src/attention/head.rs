@@ -3,11 +3,14 @@
 use std::ops::Range;
 
 use super::AttentionShape;
+use super::band::Band;
 use super::pack::{Part, copy_biased, copy_reversed};
 use super::product::Right;
-use super::scores::{Distances, MARGIN, Operands, stride};
+use super::scores::{Distances, MARGIN, Operands, stride, whole};
 use crate::buffer::LINE;
-use crate::{Buffer, Isa};
+use crate::dropout::Mask;
+use crate::simd::Simd;
+use crate::{Buffer, Isa, Kernel};
 
 /// Keys in a tile: a multiple of 32.
 pub(super) const KEYS: usize = 128;
@@ -15,6 +18,9 @@ pub(super) const KEYS: usize = 128;
 /// One head of the inputs.
 pub(super) struct Head<'a> {
     pub(super) shape: AttentionShape,
+    /// Which head it is.
+    pub(super) number: usize,
+    pub(super) dropout: Option<Mask>,
     /// d_head.
     pub(super) features: usize,
     pub(super) query: Part<'a>,
@@ -55,6 +61,16 @@ impl<'a> Head<'a> {
     /// The distance between features of a tile of keys: an odd number of cache lines.
     pub(super) fn key_stride(&self) -> usize {
         KEYS + LINE
+    }
+
+    /// Drops out some of the weights of what a query sees, in whole vectors.
+    pub(super) fn drop_out(&self, isa: Isa, band: &Band, query: usize, weights: &mut [f32]) {
+        let Some(mask) = self.dropout else { return };
+        let [first_query, first_key] = band.first;
+        let query_of_all =
+            (self.number * self.shape.streams + band.stream) * self.shape.queries + first_query + query;
+        let first = first_key + whole(&band.seen(query)).start;
+        isa.run(DropOut { mask, feature: query_of_all, first, weights });
     }
 
     /// Tiles of all keys that any query sees.
@@ -124,6 +140,22 @@ impl<'a> Head<'a> {
             distances: self.relative.map(|_| relative()),
             features: self.features,
         }
+    }
+}
+
+struct DropOut<'a> {
+    mask: Mask,
+    feature: usize,
+    first: usize,
+    weights: &'a mut [f32],
+}
+
+impl Kernel for DropOut<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.mask.apply(self.feature, self.first, self.weights);
     }
 }
 

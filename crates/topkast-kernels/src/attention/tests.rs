@@ -40,6 +40,12 @@ impl Case {
         self
     }
 
+    /// With weights that drop out.
+    fn dropping(mut self, rate: f32) -> Self {
+        self.shape.dropout = Some((17, rate));
+        self
+    }
+
     fn inputs(&self) -> AttentionInputs<'_> {
         let [query, key, value, position] = &self.matrices;
         let [content_bias, position_bias] = &self.biases;
@@ -145,7 +151,7 @@ fn padding_is_zero(matrix: &Matrix) {
 }
 
 fn shape(heads: usize, streams: usize, queries: usize, memory: usize, span: usize) -> AttentionShape {
-    AttentionShape { heads, streams, queries, memory, span, causal: true }
+    AttentionShape { heads, streams, queries, memory, span, causal: true, dropout: None }
 }
 
 #[test]
@@ -173,6 +179,8 @@ fn many_tiles() {
     Case::new(shape(2, 2, 150, 70, usize::MAX), 64, 2).plain(false).check();
     Case::new(shape(2, 1, 300, 0, usize::MAX), 20, 2).plain(false).check();
     Case::new(shape(2, 1, 300, 0, 170), 20, 2).plain(true).check();
+    Case::new(shape(2, 2, 150, 70, usize::MAX), 64, 2).dropping(0.4).check();
+    Case::new(shape(2, 2, 300, 0, usize::MAX), 20, 2).plain(false).dropping(0.1).check();
     Case::new(shape(1, 1, 300, 500, 130), 33, 3).check();
     Case::new(shape(1, 1, 20, 1000, 600), 128, 4).check();
 }
@@ -192,12 +200,18 @@ proptest! {
         Case::new(shape(heads, streams, queries, memory, span), head, seed).check();
         Case::new(shape(heads, streams, queries, memory, span), head, seed).plain(true).check();
         Case::new(shape(heads, streams, queries, memory, usize::MAX), head, seed).plain(false).check();
+        Case::new(shape(heads, streams, queries, memory, span), head, seed).dropping(0.3).check();
+        Case::new(shape(heads, streams, queries, memory, usize::MAX), head, seed).plain(false).dropping(0.5).check();
     }
 }
 
 #[test]
 fn the_gradient_of_the_twin_is_what_differences_say() {
-    let case = Case::new(shape(2, 2, 5, 3, 6), 3, 5);
+    differences(&Case::new(shape(2, 2, 5, 3, 6), 3, 5));
+    differences(&Case::new(shape(2, 2, 5, 3, 6), 3, 5).dropping(0.4));
+}
+
+fn differences(case: &Case) {
     let (inputs, d_output) = (AttentionOperands::from(case.inputs()), naive::numbers(&case.d_output));
     let (_, gradient) = case.twin();
     let loss = |inputs: &AttentionOperands| -> f64 {

@@ -1,6 +1,7 @@
 //! The twin of [`attention`](fn@crate::attention): every score by itself, in `f64` from end to end, so that its gradient can
 //! be checked by differences.
 
+use crate::dropout::Mask;
 use crate::{AttentionInputs, AttentionShape, Matrix, Relative, Rows};
 
 /// What attention works on, or the gradients of it; matrices row by row, without padding.
@@ -58,7 +59,7 @@ pub fn attention(shape: AttentionShape, inputs: &AttentionOperands) -> Vec<f64> 
         for (key, weight) in query.weights(&sizes, inputs) {
             for f in query.features(&sizes) {
                 output[f * sizes.queries + query.column] +=
-                    weight * inputs.value[f * sizes.keys + key.column];
+                    weight * key.factor * inputs.value[f * sizes.keys + key.column];
             }
         }
     });
@@ -86,7 +87,7 @@ pub fn attention_gradient(
             let products = query.features(&sizes).map(|f| {
                 d_output[f * sizes.queries + query.column] * inputs.value[f * sizes.keys + key.column]
             });
-            products.sum()
+            key.factor * products.sum::<f64>()
         };
         let mean: f64 = weights.iter().map(|(key, weight)| weight * d_weight(key)).sum();
         for (key, weight) in &weights {
@@ -94,7 +95,7 @@ pub fn attention_gradient(
             for f in query.features(&sizes) {
                 let (q, k) = (f * sizes.queries + query.column, f * sizes.keys + key.column);
                 let r = f * sizes.context + key.distance;
-                gradient.value[k] += weight * d_output[q];
+                gradient.value[k] += weight * key.factor * d_output[q];
                 gradient.query[q] += d_score * (inputs.key[k] + inputs.position[r]);
                 gradient.key[k] += d_score * (inputs.query[q] + inputs.content_bias[f]);
                 gradient.position[r] += d_score * (inputs.query[q] + inputs.position_bias[f]);
@@ -138,16 +139,26 @@ impl Sizes {
                     let first = if shape.causal { (last + 1).saturating_sub(shape.span) } else { 0 };
                     let end = if shape.causal { last + 1 } else { self.context };
                     // Plain attention knows no distances.
+                    let column = stream * shape.queries + time;
                     let key = |key: usize| Key {
                         column: stream * self.context + key,
                         distance: last.saturating_sub(key),
+                        factor: factor(shape.dropout, head * self.queries + column, key),
                     };
-                    let keys = (first..end).map(key).collect();
-                    visit(Query { head, column: stream * shape.queries + time, keys });
+                    visit(Query { head, column, keys: (first..end).map(key).collect() });
                 }
             }
         }
     }
+}
+
+/// What dropout makes of a one.
+fn factor(dropout: Option<(u64, f32)>, query: usize, key: usize) -> f64 {
+    let mut one = [1.0];
+    if let Some(mask) = dropout.and_then(|(key, rate)| Mask::new(key, rate)) {
+        mask.apply(query, key, &mut one);
+    }
+    one[0].into()
 }
 
 /// One query of one head, and the keys it sees.
@@ -161,6 +172,8 @@ struct Query {
 struct Key {
     column: usize,
     distance: usize,
+    /// What its weight is multiplied by after the softmax.
+    factor: f64,
 }
 
 impl Query {
