@@ -10,7 +10,12 @@ from common import close, linear
 from torch import nn
 
 from topkast.torch import SparseLinear, densify, sparsify
-from topkast.torch.feed_forward import SparseTransformerDecoderLayer, SparseTransformerEncoderLayer, feed_forward
+from topkast.torch.feed_forward import (
+    SparseSequential,
+    SparseTransformerDecoderLayer,
+    SparseTransformerEncoderLayer,
+    feed_forward,
+)
 
 
 def gradients(y, tensors):
@@ -101,6 +106,9 @@ def test_where_modules_would_be_missed_they_are_called():
     handle = second.register_forward_hook(lambda *_: None)
     assert feed_forward(x, first, F.gelu, 0.0, second) is None
     handle.remove()
+    watched = nn.ReLU()
+    watched.register_forward_hook(lambda *_: None)
+    assert feed_forward(x, first, watched, 0.0, second) is None
     assert feed_forward(x, first, F.gelu, 0.0, second) is not None
 
 
@@ -127,3 +135,33 @@ def test_transformer_layers_become_sparse_ones_and_dense_again(dense, activation
     back = densify(model).eval()
     assert type(back) is dense
     close(back(*arguments), y, 1e-4)
+
+
+@pytest.mark.parametrize("dropout", [None, 0.4])
+def test_sequences_join_their_layers(dropout, monkeypatch):
+    between = [nn.GELU()] if dropout is None else [nn.GELU(), nn.Dropout(dropout)]
+    layers = [nn.Linear(20, 40), *between, nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 25), nn.Tanh(), nn.Linear(25, 5)]
+    model = sparsify(nn.Sequential(*layers), 0.6, 0.3, verbose=False)
+    assert type(model) is SparseSequential and type(model[-1]) is nn.Linear
+    x = torch.randn(70, 20)
+    called = []
+    for number, module in enumerate(model):
+        monkeypatch.setattr(module, "forward", lambda *a, n=number, f=module.forward: (called.append(n), f(*a))[1])
+    model(x)
+    # The first two sparse layers are one; the third has a dense one after it.
+    assert called == list(range(2 + len(between), len(layers)))
+    model.eval()
+    y = model(x)
+    want = x
+    for module in model:
+        want = module(want)
+    close(y, want, 1e-4)
+    assert list(model.state_dict()) == list(copy.deepcopy(model).state_dict())
+    assert type(densify(model)) is nn.Sequential
+    close(model(x), want, 1e-4)
+
+
+def test_sequences_without_such_layers_stay_what_they_are():
+    model = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 30), nn.Sequential(nn.ReLU(), nn.Linear(30, 5)))
+    sparsify(model, 0.6, 0.3, keep_ends=False, verbose=False)
+    assert type(model) is nn.Sequential and type(model[3]) is nn.Sequential

@@ -1,4 +1,4 @@
-"""Feed-forward parts of Transformer layers: linear, activation, dropout, linear as one operation."""
+"""Feed-forward parts, of Transformer layers and in `nn.Sequential`: linear, activation, dropout, linear as one operation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from .._topkast import Between
 from .linear import SparseLinear
-from .two_layers import dropped, two_layers
+from .two_layers import dropped, hooked, two_layers
 
 
 def _activation(function: Any) -> str | None:
-    """What the kernels call it, if they know it."""
+    """What the kernels call it, if they know it and nobody would notice that it is not called."""
+    if isinstance(function, nn.Module) and hooked(function):
+        return None
     if function in (F.relu, torch.relu) or type(function) is nn.ReLU:
         return "relu"
     exact = type(function) is nn.GELU and function.approximate == "none"
@@ -56,20 +58,53 @@ class SparseTransformerDecoderLayer(_SparseFeedForward, nn.TransformerDecoderLay
     """`nn.TransformerDecoderLayer` whose feed-forward part is one operation, where it can be."""
 
 
+class SparseSequential(nn.Sequential):
+    """`nn.Sequential` in which two sparse linear layers and what is between them are one operation, where they can be."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        modules = list(self)
+        at = 0
+        while at < len(modules):
+            count = _feed_forward_at(modules, at)
+            y = None
+            if count:
+                first, activation, *drop, second = modules[at : at + count]
+                rate = drop[0].p if drop and drop[0].training else 0.0
+                y = feed_forward(input, first, activation, rate, second)
+            if y is None:
+                count, y = 1, modules[at](input)
+            at, input = at + count, y
+        return input
+
+
+def _feed_forward_at(modules: list[nn.Module], at: int) -> int:
+    """How many modules from there on are a feed-forward part: linear, activation, perhaps dropout, linear; or 0."""
+    if not isinstance(modules[at], SparseLinear) or len(modules) < at + 3 or _activation(modules[at + 1]) is None:
+        return 0
+    drops = type(modules[at + 2]) is nn.Dropout and not hooked(modules[at + 2])
+    last = at + 3 if drops else at + 2
+    return last + 1 - at if last < len(modules) and isinstance(modules[last], SparseLinear) else 0
+
+
 _SPARSE = {
     nn.TransformerEncoderLayer: SparseTransformerEncoderLayer,
     nn.TransformerDecoderLayer: SparseTransformerDecoderLayer,
+    nn.Sequential: SparseSequential,
 }
 _DENSE = {sparse: dense for dense, sparse in _SPARSE.items()}
 
 
-def joined(layer: nn.Module) -> None:
-    """Makes a Transformer layer with sparse linear layers compute them as one; parameters and names stay."""
-    sparse = _SPARSE.get(type(layer))
-    if sparse is not None and isinstance(layer.linear1, SparseLinear) and isinstance(layer.linear2, SparseLinear):
-        layer.__class__ = sparse
+def joined(module: nn.Module) -> None:
+    """Has a Transformer layer or `nn.Sequential` compute sparse linear layers as one, if it has such; parameters and names stay."""
+    if isinstance(module, nn.Sequential):
+        modules = list(module)
+        pair = any(_feed_forward_at(modules, at) for at in range(len(modules)))
+    else:
+        pair = all(isinstance(getattr(module, name, None), SparseLinear) for name in ("linear1", "linear2"))
+    if pair:
+        module.__class__ = _SPARSE.get(type(module), type(module))
 
 
-def parted(layer: nn.Module) -> None:
+def parted(module: nn.Module) -> None:
     """Makes it PyTorch's own again."""
-    layer.__class__ = _DENSE.get(type(layer), type(layer))
+    module.__class__ = _DENSE.get(type(module), type(module))

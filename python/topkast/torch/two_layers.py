@@ -14,9 +14,10 @@ from .linear import SparseLinear
 def two_layers(x: Tensor, first: nn.Module, second: nn.Module, between: Between) -> Tensor | None:
     """second(between(first(x))) for x [positions, inputs]; or None where that takes the modules themselves: with hooks or layers of other
     classes, on other devices, in other types, and when compiling."""
-    if torch.compiler.is_compiling() or not (_plain(first) and _plain(second)) or _global_hooks():
+    if torch.compiler.is_compiling() or hooked(first) or hooked(second) or _global_hooks():
         return None
-    assert isinstance(first, SparseLinear) and isinstance(second, SparseLinear)
+    if type(first) is not SparseLinear or type(second) is not SparseLinear:
+        return None
     if not functional.has_kernels(x, first.values, second.values) or x.shape[-1] != first.in_features:
         return None
     return functional.two_layers(x, _parts(first), _parts(second), between)
@@ -27,10 +28,10 @@ def dropped(rate: float) -> tuple[int, float] | None:
     return (int(torch.randint(2**62, ()).item()), rate) if rate > 0 else None
 
 
-def _plain(layer: nn.Module) -> bool:
-    """Whether nobody would notice that the module is not called."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return type(layer) is SparseLinear and not any(hooks)
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody would notice that the module is not called."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def _global_hooks() -> bool:
