@@ -153,6 +153,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         let result = catch_unwind(AssertUnwindSafe(body));
         // SAFETY: only who runs the task writes, and nobody reads before it is done.
         unsafe { *self.result.get() = Some(result) };
+        // The owner may be gone with the task from here on: nothing of it is touched any more, and all of it is in cells.
         self.done.store(true, Ordering::Release);
     }
 }
