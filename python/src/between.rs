@@ -1,12 +1,10 @@
 //! What is between two linear layers that are computed as one: an activation, or attention.
 
-use std::sync::{Mutex, PoisonError};
-
 use pyo3::prelude::*;
 use topkast::Seed;
 use topkast_kernels::{
-    AttentionGradients, AttentionInputs, AttentionScratch, AttentionShape, AttentionState, Epilogue, Isa,
-    Matrix, attention, attention_gradient, dropout,
+    AttentionGradients, AttentionInputs, AttentionShape, AttentionState, Epilogue, Isa, Matrix, attention,
+    attention_gradient, dropout,
 };
 
 use crate::{spare, wrong};
@@ -68,12 +66,14 @@ pub(crate) struct Part {
     attention: AttentionState,
 }
 
-impl Part {
-    pub(crate) fn give(&mut self) {
+impl Drop for Part {
+    fn drop(&mut self) {
         spare::give(std::mem::take(&mut self.units));
         spare::give(std::mem::take(&mut self.before));
     }
+}
 
+impl Part {
     pub(crate) fn bytes(&self) -> usize {
         self.units.capacity_bytes() + self.before.capacity_bytes()
     }
@@ -136,22 +136,22 @@ impl Between {
                 part.before = spare::take(bias.len(), count);
                 product(Epilogue::Bias(bias), &mut part.before);
                 part.units = spare::take(bias.len() / 3, count);
-                let mut scratch = take_scratch();
+                let mut scratch = spare::take_scratch();
                 let inputs = inputs(&part.before);
                 let shape = shape([heads, count, length], causal, of_part(dropped, first));
                 attention(isa, shape, inputs, &mut part.attention, &mut scratch, &mut part.units);
-                give_scratch(scratch);
+                spare::give_scratch(scratch);
             }
         }
         part
     }
 
-    /// The gradient with respect to the first layer's outputs, in either of two matrices: `product(epilogue, to)` computes the one with respect to
+    /// The gradient with respect to the first layer's outputs at the part's positions, from `first` on, in either of two matrices: `product(epilogue, to)` computes the one with respect to
     /// what the second layer took.
     pub(crate) fn backward<'a>(
         self,
         isa: Isa,
-        [first, count]: [usize; 2],
+        first: usize,
         part: &Part,
         [d_units, d_before]: [&'a mut Matrix; 2],
         product: impl FnOnce(Epilogue<'_>, &mut Matrix),
@@ -169,15 +169,16 @@ impl Between {
             }
             Kind::Attention { heads, length, causal, dropped } => {
                 product(Epilogue::None, d_units);
+                let count = part.before.positions();
                 d_before.ensure(part.before.features(), count);
                 let [query, key, value] = d_before.blocks_mut();
                 let gradients = AttentionGradients { query, key, value, relative: None };
-                let mut scratch = take_scratch();
+                let mut scratch = spare::take_scratch();
                 let inputs = inputs(&part.before);
                 let shape = shape([heads, count, length], causal, of_part(dropped, first));
                 let Part { units, attention, .. } = part;
                 attention_gradient(isa, shape, inputs, attention, &mut scratch, units, d_units, gradients);
-                give_scratch(scratch);
+                spare::give_scratch(scratch);
                 d_before
             }
         }
@@ -219,15 +220,4 @@ fn shape([heads, positions, queries]: [usize; 3], causal: bool, dropout: Dropout
         causal,
         dropout,
     }
-}
-
-/// What attention works in, for the next call.
-static SCRATCH: Mutex<Vec<AttentionScratch>> = Mutex::new(Vec::new());
-
-fn take_scratch() -> AttentionScratch {
-    SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-}
-
-fn give_scratch(scratch: AttentionScratch) {
-    SCRATCH.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
 }

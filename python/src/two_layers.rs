@@ -23,12 +23,6 @@ pub(crate) struct Hidden {
     shares: Vec<(Range<usize>, Vec<Part>)>,
 }
 
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        self.shares.iter_mut().flat_map(|(_, parts)| parts).for_each(Part::give);
-    }
-}
-
 #[pymethods]
 impl Hidden {
     /// Bytes held.
@@ -176,7 +170,7 @@ impl Forward<'_> {
         for positions in self.cuts.parts(share) {
             let count = positions.len();
             by_feature(isa, of(x, &positions, first.width()), [count, first.width(), 1], &mut x_part);
-            let mut hidden = between.forward(isa, [positions.start, count], biases[0], |epilogue, to| {
+            let hidden = between.forward(isa, [positions.start, count], biases[0], |epilogue, to| {
                 spmm(isa, first.weight.pattern().active(), active[0], &x_part, epilogue, to);
             });
             let bias = Epilogue::Bias(biases[1]);
@@ -185,8 +179,6 @@ impl Forward<'_> {
             by_position(isa, &y_part, [count, second.rows(), 1], y);
             if self.keep {
                 kept.push(hidden);
-            } else {
-                hidden.give();
             }
         }
         [x_part, y_part].into_iter().for_each(spare::give);
@@ -283,7 +275,7 @@ impl Backward<'_> {
                 second.weight.add_gradient(isa, &dy_part, &kept.units, dvalues);
             }
             let scratch = [&mut d_units, &mut d_before];
-            let d_first = between.backward(isa, [positions.start, count], kept, scratch, |epilogue, to| {
+            let d_first = between.backward(isa, positions.start, kept, scratch, |epilogue, to| {
                 spmm(isa, second.weight.pattern().transposed().csr(), gathered[1], &dy_part, epilogue, to);
             });
             if let Some(dbias) = &mut first_bias {

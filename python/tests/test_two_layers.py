@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from common import linear
+from common import close, linear
+from torch import nn
 
 from topkast._topkast import Between
+from topkast.torch import sparsify
 from topkast.torch.two_layers import two_layers
 
 
@@ -37,7 +39,7 @@ def test_wrong_things_between_are_errors(make, problem):
 )
 def test_layers_that_do_not_fit_are_errors(units, inputs, between, problem):
     with pytest.raises(ValueError, match=problem):
-        two_layers(torch.randn(9, 7), linear(units, 7), linear(8, inputs), between)
+        two_layers(torch.randn(9, 7), linear(units, 7), linear(8, inputs), lambda: between)
 
 
 def test_what_is_kept_is_the_hidden_units():
@@ -45,7 +47,26 @@ def test_what_is_kept_is_the_hidden_units():
     units = 4 * 256 * 1024
     kept = {}
     for name in ("relu", "gelu"):
-        kept[name] = two_layers(x, first, second, Between.activation(name)).grad_fn.hidden.nbytes
+        kept[name] = two_layers(x, first, second, lambda: Between.activation(name)).grad_fn.hidden.nbytes
     assert units <= kept["relu"] < 1.2 * units and 2 * units <= kept["gelu"] < 2.4 * units
     with torch.no_grad():
-        assert two_layers(x, first, second, Between.activation("relu")).grad_fn is None
+        assert two_layers(x, first, second, lambda: Between.activation("relu")).grad_fn is None
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_compilers_see_the_layers_one_by_one(dropout):
+    layers = [nn.Linear(32, 64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, 16), nn.Linear(16, 5)]
+    block = nn.TransformerEncoderLayer(32, 4, 64, dropout, "gelu", batch_first=True)
+    for model in (nn.Sequential(*layers), block):
+        sparsify(model, 0.6, 0.3, verbose=False)
+        compiled, x = torch.compile(model, backend="aot_eager", fullgraph=True), torch.randn(3, 7, 32)
+        assert compiled(x).shape[:2] == (3, 7)
+        model.eval()
+        close(compiled(x), model(x), 1e-4)
+
+
+def test_nothing_is_drawn_where_the_layers_are_called():
+    layer, x = linear(8, 7), torch.randn(9, 7)
+    layer.register_forward_hook(lambda *_: None)
+    between = lambda: pytest.fail("what is between is made")
+    assert two_layers(x, layer, linear(6, 8), between) is None

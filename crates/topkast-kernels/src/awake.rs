@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_micros(200);
 
 /// Whether something that other threads wait for has happened.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Event(AtomicBool);
 
 impl Event {
@@ -28,7 +28,7 @@ impl Event {
         body()
     }
 
-    fn happened(&self) -> bool {
+    pub(crate) fn happened(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 

@@ -19,15 +19,17 @@ pub fn dropout(isa: Isa, key: u64, rate: f32, x: &mut Matrix) {
     let stride = x.stride();
     let Some(mask) = Mask::new(key, rate).filter(|_| stride > 0) else { return };
     for_each_chunk(x.padded_mut(), chunk_rows(stride) * stride, &|start, rows| {
-        isa.run(Dropout { mask, first: start / stride, rows, stride });
+        // The padding too: zero stays zero.
+        isa.run(Dropout { mask, first: [start / stride, 0], rows, stride });
     });
 }
 
-struct Dropout<'a> {
-    mask: Mask,
-    first: usize,
-    rows: &'a mut [f32],
-    stride: usize,
+/// Drops out rows that are `stride` long, of which the first begins at this feature and position.
+pub(crate) struct Dropout<'a> {
+    pub(crate) mask: Mask,
+    pub(crate) first: [usize; 2],
+    pub(crate) rows: &'a mut [f32],
+    pub(crate) stride: usize,
 }
 
 impl Kernel for Dropout<'_> {
@@ -36,8 +38,7 @@ impl Kernel for Dropout<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (row, x) in self.rows.chunks_exact_mut(self.stride).enumerate() {
-            // The padding too: zero stays zero.
-            self.mask.apply(self.first + row, 0, x);
+            self.mask.apply(self.first[0] + row, self.first[1], x);
         }
     }
 }

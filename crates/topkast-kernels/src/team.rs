@@ -14,9 +14,11 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{from_ref, null};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::yield_now;
+
+use crate::awake::Event;
 
 thread_local! {
     /// The team that this thread leads or helps just now.
@@ -33,7 +35,7 @@ pub struct Team {
     jobs: Mutex<Vec<Job>>,
     /// How many jobs there are: to look without the lock.
     waiting: AtomicUsize,
-    over: AtomicBool,
+    over: Event,
 }
 
 /// A [`Task`] of someone who waits for it.
@@ -51,19 +53,12 @@ impl Team {
     pub fn new(threads: usize) -> Self {
         // Joins are nested as often as work is halved: nothing is allocated later.
         let jobs = Mutex::new(Vec::with_capacity(64));
-        Self { threads: threads.max(1), jobs, waiting: AtomicUsize::new(0), over: AtomicBool::new(false) }
+        Self { threads: threads.max(1), jobs, waiting: AtomicUsize::new(0), over: Event::default() }
     }
 
     /// Runs `body` with kernels that split their work among the team.
     pub fn lead<R>(&self, body: impl FnOnce() -> R) -> R {
-        struct Over<'a>(&'a Team);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.over.store(true, Ordering::Release);
-            }
-        }
-        let _over = Over(self);
-        self.within(body)
+        self.over.after(|| self.within(body))
     }
 
     /// Takes part until the leader's work is over.
@@ -83,9 +78,9 @@ impl Team {
     }
 
     /// Does jobs until `done`.
-    fn work_until(&self, done: &AtomicBool) {
+    fn work_until(&self, done: &Event) {
         let mut idle = 0;
-        while !done.load(Ordering::Acquire) {
+        while !done.happened() {
             // The first is the largest, where work is halved again and again.
             match self.take(|jobs| (!jobs.is_empty()).then(|| jobs.remove(0))) {
                 Some(job) => {
@@ -120,8 +115,7 @@ impl Team {
 
     /// Both, on two of the team's threads if one is free.
     fn join<A, B: Send>(&self, a: impl FnOnce() -> A, b: impl FnOnce() -> B + Send) -> (A, B) {
-        let task =
-            Task { body: Cell::new(Some(b)), result: UnsafeCell::new(None), done: AtomicBool::new(false) };
+        let task = Task { body: Cell::new(Some(b)), result: UnsafeCell::new(None), done: Event::default() };
         let address = from_ref(&task).cast();
         self.put(Job { task: address, run: run_of(&task) });
         // The task is on this stack: nothing may leave before it has ended.
@@ -144,17 +138,18 @@ impl Team {
 struct Task<F, R> {
     body: Cell<Option<F>>,
     result: UnsafeCell<Option<Result<R, Box<dyn Any + Send>>>>,
-    done: AtomicBool,
+    done: Event,
 }
 
 impl<F: FnOnce() -> R, R> Task<F, R> {
     fn run(&self) {
         let body = self.body.take().expect("a task runs once");
-        let result = catch_unwind(AssertUnwindSafe(body));
-        // SAFETY: only who runs the task writes, and nobody reads before it is done.
-        unsafe { *self.result.get() = Some(result) };
-        // The owner may be gone with the task from here on: nothing of it is touched any more, and all of it is in cells.
-        self.done.store(true, Ordering::Release);
+        // The owner may be gone with the task once it is done: nothing of it is touched after that, and all of it is in cells.
+        self.done.after(|| {
+            let result = catch_unwind(AssertUnwindSafe(body));
+            // SAFETY: only who runs the task writes, and nobody reads before it is done.
+            unsafe { *self.result.get() = Some(result) };
+        });
     }
 }
 
@@ -196,6 +191,7 @@ mod tests {
     use super::*;
     use crate::chunks::combine_chunks;
     use crate::share::join;
+    use std::sync::atomic::AtomicBool;
 
     /// The work of a team of so many threads; of its helpers all come.
     fn on<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {

@@ -80,7 +80,7 @@ class SparseMultiheadAttention(nn.Module):
         batch, length, width = x.shape
         if not x.numel():
             return None
-        between = Between.attention(self.num_heads, length, causal, dropped(dropout))
+        between = lambda: Between.attention(self.num_heads, length, causal, dropped(dropout))
         y = two_layers(x.reshape(-1, width), self.in_proj, self.out_proj, between)
         if y is None:
             return None

@@ -28,7 +28,7 @@ def feed_forward(x: Tensor, first: nn.Module, activation: Any, dropout: float, s
     name = _activation(activation)
     if name is None or dropout >= 1.0:
         return None
-    between = Between.activation(name, dropped(dropout))
+    between = lambda: Between.activation(name, dropped(dropout))
     y = two_layers(x.reshape(-1, x.shape[-1]), first, second, between)
     return None if y is None else y.view(*x.shape[:-1], y.shape[-1])
 
@@ -96,13 +96,14 @@ _DENSE = {sparse: dense for dense, sparse in _SPARSE.items()}
 
 def joined(module: nn.Module) -> None:
     """Has a Transformer layer or `nn.Sequential` compute sparse linear layers as one, if it has such; parameters and names stay."""
-    if isinstance(module, nn.Sequential):
-        modules = list(module)
+    sparse = _SPARSE.get(type(module))
+    if sparse is SparseSequential:
+        modules = list(module.children())
         pair = any(_feed_forward_at(modules, at) for at in range(len(modules)))
     else:
-        pair = all(isinstance(getattr(module, name, None), SparseLinear) for name in ("linear1", "linear2"))
+        pair = sparse is not None and all(isinstance(one, SparseLinear) for one in (module.linear1, module.linear2))
     if pair:
-        module.__class__ = _SPARSE.get(type(module), type(module))
+        module.__class__ = sparse
 
 
 def parted(module: nn.Module) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
@@ -11,16 +13,19 @@ from . import functional
 from .linear import SparseLinear
 
 
-def two_layers(x: Tensor, first: nn.Module, second: nn.Module, between: Between) -> Tensor | None:
+def two_layers(
+    x: Tensor, first: nn.Module, second: nn.Module, between: Callable[[], Between]
+) -> Tensor | None:
     """second(between(first(x))) for x [positions, inputs]; or None where that takes the modules themselves: with hooks or layers of other
-    classes, on other devices, in other types, and when compiling."""
+    classes, on other devices, in other types, and when compiling. What is between is made only where it is used: it may draw random
+    numbers, and compilers cannot see through it."""
     if torch.compiler.is_compiling() or hooked(first) or hooked(second) or _global_hooks():
         return None
     if type(first) is not SparseLinear or type(second) is not SparseLinear:
         return None
     if not functional.has_kernels(x, first.values, second.values) or x.shape[-1] != first.in_features:
         return None
-    return functional.two_layers(x, _parts(first), _parts(second), between)
+    return functional.two_layers(x, _parts(first), _parts(second), between())
 
 
 def dropped(rate: float) -> tuple[int, float] | None:

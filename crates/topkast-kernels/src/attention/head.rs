@@ -8,9 +8,8 @@ use super::pack::{Part, copy_biased, copy_reversed};
 use super::product::Right;
 use super::scores::{Distances, MARGIN, Operands, stride, whole};
 use crate::buffer::LINE;
-use crate::dropout::Mask;
-use crate::simd::Simd;
-use crate::{Buffer, Isa, Kernel};
+use crate::dropout::{Dropout, Mask};
+use crate::{Buffer, Isa};
 
 /// Keys in a tile: a multiple of 32.
 pub(super) const KEYS: usize = 128;
@@ -69,8 +68,8 @@ impl<'a> Head<'a> {
         let [first_query, first_key] = band.first;
         let query_of_all =
             (self.number * self.shape.streams + band.stream) * self.shape.queries + first_query + query;
-        let first = first_key + whole(&band.seen(query)).start;
-        isa.run(DropOut { mask, feature: query_of_all, first, weights });
+        let first = [query_of_all, first_key + whole(&band.seen(query)).start];
+        isa.run(Dropout { mask, first, stride: weights.len(), rows: weights });
     }
 
     /// Tiles of all keys that any query sees.
@@ -140,22 +139,6 @@ impl<'a> Head<'a> {
             distances: self.relative.map(|_| relative()),
             features: self.features,
         }
-    }
-}
-
-struct DropOut<'a> {
-    mask: Mask,
-    feature: usize,
-    first: usize,
-    weights: &'a mut [f32],
-}
-
-impl Kernel for DropOut<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.mask.apply(self.feature, self.first, self.weights);
     }
 }
 

@@ -2,7 +2,7 @@
 //! be checked by differences.
 
 use crate::dropout::Mask;
-use crate::{AttentionInputs, AttentionShape, Matrix, Relative, Rows};
+use crate::{AttentionInputs, AttentionShape, Relative, Rows};
 
 /// What attention works on, or the gradients of it; matrices row by row, without padding.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +24,6 @@ pub struct AttentionOperands {
 impl From<AttentionInputs<'_>> for AttentionOperands {
     fn from(inputs: AttentionInputs<'_>) -> Self {
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
-        let rows =
-            |rows: Rows<'_>| (0..rows.features()).flat_map(|f| rows.row(f)).map(|&x| x.into()).collect();
         let width = inputs.query.features();
         let zeros = |count: usize| vec![0.0; count];
         let (position, content_bias, position_bias) = match inputs.relative {
@@ -36,9 +34,9 @@ impl From<AttentionInputs<'_>> for AttentionOperands {
             None => (zeros(width * inputs.key.positions()), zeros(width), zeros(width)),
         };
         Self {
-            query: rows(inputs.query),
-            key: rows(inputs.key),
-            value: rows(inputs.value),
+            query: numbers(inputs.query),
+            key: numbers(inputs.key),
+            value: numbers(inputs.value),
             position,
             content_bias,
             position_bias,
@@ -46,9 +44,10 @@ impl From<AttentionInputs<'_>> for AttentionOperands {
     }
 }
 
-/// The elements of a matrix row by row, without padding.
-pub fn numbers(matrix: &Matrix) -> Vec<f64> {
-    (0..matrix.features()).flat_map(|f| matrix.row(f)).map(|&x| f64::from(x)).collect()
+/// The elements of a matrix, or of some of its rows, row by row, without padding.
+pub fn numbers<'a>(rows: impl Into<Rows<'a>>) -> Vec<f64> {
+    let rows = rows.into();
+    (0..rows.features()).flat_map(|f| rows.row(f)).map(|&x| f64::from(x)).collect()
 }
 
 /// The output of attention, `[width × streams·queries]`, row by row.
