@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{Workplace, json_lines, refuses, succeeds};
 use safetensors::SafeTensors;
 
-const STEPS: u64 = 150;
+const STEPS: u64 = 400;
 
 /// A run of about a second, long enough to be interrupted.
 fn long_run(place: &Workplace, out: &str) -> Command {
@@ -150,28 +150,30 @@ fn sweep_ended_by(place: &Workplace, name: &str, children_too: bool) -> std::pro
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let some = |done: bool| {
-        ["static", "top-kast"]
-            .iter()
-            .flat_map(|method| [1, 2].map(|seed| format!("out/{method}/seed-{seed}")))
-            .any(|run| {
-                let begun = place.join(&format!("{run}/checkpoint/state.safetensors")).exists();
-                begun && place.join(&format!("{run}/summary.json")).exists() == done
-            })
+    let runs = || {
+        let methods = ["static", "top-kast"].into_iter();
+        methods.flat_map(|method| [1, 2].map(|seed| place.join(&format!("out/{method}/seed-{seed}"))))
+    };
+    let done = || runs().any(|run| run.join("summary.json").exists());
+    // In its first half, so that it is not over before the signal comes.
+    let in_its_midst = || {
+        runs().any(|run| {
+            let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+            let early = (10..SWEEP_STEPS / 2).contains(&(metrics.lines().count() as u64));
+            early && run.join("checkpoint/state.safetensors").exists()
+        })
     };
     let start = Instant::now();
-    while !(some(true) && some(false)) {
+    while !(done() && in_its_midst()) {
         assert!(start.elapsed() < Duration::from_secs(120), "the sweep does not get half-way");
         sleep(Duration::from_millis(2));
     }
-    let children = children_of(child.id());
+    let children = if children_too { children_of(child.id()) } else { Vec::new() };
     signal(&child, name);
-    if children_too {
-        children.iter().for_each(|id| {
-            // One may have ended by itself.
-            let _ = Command::new("kill").args(["-KILL", id]).stderr(Stdio::null()).status().unwrap();
-        });
-    }
+    children.iter().for_each(|id| {
+        // One may have ended by itself.
+        let _ = Command::new("kill").args(["-KILL", id]).stderr(Stdio::null()).status().unwrap();
+    });
     child.wait_with_output().unwrap()
 }
 
